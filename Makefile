@@ -1,0 +1,142 @@
+# ds4-drift. `make help` lists the targets; config=release|debug|asan|ubsan|tsan|cov chooses a build.
+config ?= release
+CC     ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+B   := build/$(config)
+BIN := $(B)/ds4-drift
+
+# What the build needs, what `make test` needs beside it, and what the browser check needs.
+PKG_BUILD   := build-essential pkg-config libgsl-dev libhdf5-dev libvulkan-dev libjansson-dev \
+               libxxhash-dev libcmocka-dev glslc libjs-chart.js mesa-vulkan-drivers
+PKG_TEST    := clang spirv-tools vulkan-validationlayers
+PKG_BROWSER := chromium nodejs
+
+LIBS := hdf5 gsl libxxhash jansson vulkan
+
+# -ffp-contract=off: the reference's bits are the contract, and a fused multiply-add has others.
+# -fno-math-errno: sqrtf becomes the correctly rounded instruction without a call; no result changes.
+CSTD   := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno
+CWARN  := -Wall -Wextra -Wpedantic -Wdouble-promotion -Wfloat-conversion -Wshadow -Werror
+OPT_release := -O3 -g
+OPT_debug   := -O0 -g
+OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all
+OPT_tsan    := -O1 -g -fsanitize=thread
+OPT_cov     := -O0 -g --coverage
+ifeq ($(OPT_$(config)),)
+$(error config=$(config): wanted release, debug, asan, ubsan, tsan or cov)
+endif
+OPT ?= $(OPT_$(config))
+
+# Empty where pkg-config is not installed yet: `make demo` and `make test` install it first and then
+# run make again.
+PC_CFLAGS := $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
+PC_LIBS   := $(shell pkg-config --libs $(LIBS) 2>/dev/null)
+
+CPPFLAGS += -I. $(PC_CFLAGS)
+CFLAGS   += $(CSTD) $(OPT) $(CWARN)
+LDLIBS   += $(PC_LIBS) -lhdf5_serial_hl -lpthread -lm
+
+LIB_SRC  := $(wildcard engine/*.c engine/*/*.c drift/*.c reports/*.c)
+CMD_SRC  := $(wildcard drift/cmd/*.c)
+LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
+CMD_OBJ  := $(CMD_SRC:%.c=$(B)/%.o)
+TESTS    := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
+
+.DEFAULT_GOAL := all
+.PHONY: all help deps demo demo-run test test-run check check-bits check-browser check-format \
+        check-tables check-validation format digests clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BIN) ## builds the program, build/<config>/ds4-drift
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+include kernels/kernels.mk
+include reports/reports.mk
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BIN): $(LIB_OBJ) $(CMD_OBJ) $(KERNEL_OBJ)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/support.o $(LIB_OBJ) $(KERNEL_OBJ)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/support.d
+
+# ---- set-up ----
+
+# Installs what is missing of $(1) with apt-get, as root or with sudo; one clear line when it cannot.
+define INSTALL
+missing=""; for p in $(1); do \
+	dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; \
+done; \
+if [ -n "$$missing" ]; then \
+	sudo=""; \
+	if [ "$$(id -u)" != 0 ]; then \
+		if command -v sudo >/dev/null 2>&1; then sudo="sudo"; else \
+			echo "ds4-drift: missing packages:$$missing (not root and no sudo: install them, then run make again)" >&2; exit 4; fi; \
+	fi; \
+	command -v apt-get >/dev/null 2>&1 || { echo "ds4-drift: missing packages:$$missing (no apt-get here: install them by hand)" >&2; exit 4; }; \
+	echo "ds4-drift: installing$$missing"; \
+	log=$$(mktemp); \
+	{ $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo -E apt-get install -y -qq --no-install-recommends $$missing; } >$$log 2>&1 \
+		|| { echo "ds4-drift: could not install$$missing: $$(grep -m1 -E '^(E:|sudo:)' $$log || tail -n1 $$log)" >&2; rm -f $$log; exit 4; }; \
+	rm -f $$log; \
+fi
+endef
+
+deps: ## installs the packages that the build needs
+	@$(call INSTALL,$(PKG_BUILD))
+
+demo: ## installs what is missing, builds, runs the main job, leaves out/demo/report.html
+	@$(call INSTALL,$(PKG_BUILD))
+	@$(MAKE) --no-print-directory demo-run
+
+demo-run: all
+	@sh tests/demo.sh $(BIN) out/demo
+
+# ---- checks ----
+
+test: ## installs what is missing, builds, runs every test (the default command of CI)
+	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
+	@$(MAKE) --no-print-directory test-run
+
+test-run: all $(TESTS)
+	@sh tests/run.sh $(BIN) $(TESTS)
+
+check: ## the whole gate: tests, sanitizers, layers, tables, format, digests, browser
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory config=asan test-run
+	@$(MAKE) --no-print-directory check-format check-tables check-bits check-browser
+
+check-bits: ## one digest per fixture over compilers, optimisation levels, threads and chunkings
+	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
+	@sh tests/check_bits.sh
+
+check-browser: demo ## opens the demo's report in headless Chromium at 1280 and 400 px
+	@$(call INSTALL,$(PKG_BROWSER))
+	@sh tests/report_browser.sh out/demo/report.html
+
+check-tables: ## layers of includes and completeness of the .def tables
+	@sh tests/check_layers.sh
+	@sh tests/check_tables.sh
+
+check-format: ## clang-format on every C file
+	@git ls-files -co --exclude-standard '*.c' '*.h' | grep -v '^kernels/' | xargs clang-format --dry-run -Werror
+
+format: ## rewrites every C file with clang-format
+	@git ls-files -co --exclude-standard '*.c' '*.h' | grep -v '^kernels/' | xargs clang-format -i
+
+digests: all ## one hash per fixture of the reference engine
+	@sh tests/digests.sh $(BIN)
+
+clean: ## removes every build
+	rm -rf build out

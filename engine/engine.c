@@ -1,0 +1,155 @@
+#include "engine/ds4.h"
+
+#include <string.h>
+
+#include "engine/base/float.h"
+#include "engine/base/mem.h"
+#include "engine/engine.h"
+#include "engine/model/rope_freq.h"
+#include "engine/ops/ops.h"
+#include "engine/ref/ref.h"
+#include "engine/vk/vk.h"
+
+static ds4_status open_ref(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
+    return ds4_ref_open(out, opt->n_thread, err);
+}
+
+static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
+    return ds4_vk_open(
+        out, &(ds4_vk_options){.device = opt->device, .validation = opt->validation}, err);
+}
+
+static const struct {
+    const char *name;
+    ds4_status (*open)(ds4_backend **, const ds4_engine_options *, ds4_err *);
+} backends[] = {{"ref", open_ref}, {"vk", open_vk}};
+
+static ds4_status open_backend(ds4_engine *e, const ds4_engine_options *opt, ds4_err *err) {
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+        if (!strcmp(backends[i].name, opt->engine))
+            return backends[i].open(&e->backend, opt, err);
+    return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "engine: found \"%s\", wanted ref or vk",
+                       opt->engine);
+}
+
+/* A vector becomes f32 with every value past ds4_fz; a matrix or table stays as it is stored.
+ */
+static ds4_status load_weight(ds4_engine *e, ds4_buf **out, const ds4_weight *w, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_tensor *t = w->tensor;
+    float *v = NULL;
+    char name[80];
+
+    if (!t) goto out;
+    size_t n_name = t->name.n < sizeof name - 1 ? t->name.n : sizeof name - 1;
+    memcpy(name, t->name.p, n_name), name[n_name] = 0;
+    if (w->n_in > DS4_MAX_ROW)
+        RAISE(DS4_ERR_FORMAT, "%s: rows of %u elements, at most %d are supported", name,
+              w->n_in, DS4_MAX_ROW);
+    if (t->n_dim > 1) {
+        TRY(e->backend->ops->buf_weight(e->backend, out, t->data, (size_t)t->n_bytes, name,
+                                        err));
+        goto out;
+    }
+    TRY(ds4_mem_alloc(&v, t->n_elem, sizeof *v, err));
+    t->quant->decode(v, t->data, t->n_elem / t->quant->n_elem);
+    for (uint64_t i = 0; i < t->n_elem; i++) v[i] = ds4_fz(v[i]);
+    TRY(e->backend->ops->buf_new(e->backend, out, t->n_elem * sizeof *v, err));
+    TRY(e->backend->ops->buf_write(e->backend, *out, 0, v, t->n_elem * sizeof *v, err));
+out:
+    ds4_mem_free(v);
+    return st;
+}
+
+static ds4_status load_rope(ds4_engine *e, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    uint32_t *turns = NULL;
+    size_t bytes = (size_t)e->config.n_rot * sizeof *turns;
+
+    TRY(ds4_mem_alloc(&turns, e->config.n_rot, sizeof *turns, err));
+    for (int comp = 0; comp < 2; comp++)
+        for (int exp2 = 0; exp2 < 2; exp2++) {
+            ds4_rope_freq(turns, &e->config, comp, exp2);
+            TRY(e->backend->ops->buf_new(e->backend, &e->bufs.freq[comp][exp2], bytes, err));
+            TRY(e->backend->ops->buf_write(e->backend, e->bufs.freq[comp][exp2], 0, turns,
+                                           bytes, err));
+        }
+out:
+    ds4_mem_free(turns);
+    return st;
+}
+
+static ds4_status load_bufs(ds4_engine *e, ds4_err *err) {
+    ds4_status st = DS4_OK;
+#define LOAD(field, name) TRY(load_weight(e, &e->bufs.field, &e->weights.field, err));
+    DS4_GLOBAL_WEIGHTS(LOAD)
+#undef LOAD
+    for (uint32_t il = 0; il < e->config.n_layer; il++) {
+#define LOAD(field, name)                                                                      \
+    TRY(load_weight(e, &e->bufs.layer[il].field, &e->weights.layer[il].field, err));
+        DS4_LAYER_WEIGHTS(LOAD)
+#undef LOAD
+    }
+    TRY(load_rope(e, err));
+out:
+    return st;
+}
+
+ds4_status ds4_engine_open(ds4_engine **out, const char *model_path,
+                           const ds4_engine_options *opt, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_engine *e = NULL;
+
+    TRY(ds4_mem_alloc(&e, 1, sizeof *e, err));
+    TRY(ds4_variants_from_env(&e->variants, opt->allow_unknown_env, err));
+    TRY(ds4_mem_strdup(&e->path, model_path, err));
+    TRY(ds4_gguf_open(&e->gguf, model_path, err));
+    TRY(ds4_config_read(&e->config, e->gguf, err));
+    TRY(ds4_weights_bind(&e->weights, e->gguf, &e->config, err));
+    TRY(open_backend(e, opt, err));
+    TRY(load_bufs(e, err));
+    *out = e, e = NULL;
+out:
+    ds4_engine_close(e);
+    return st;
+}
+
+static void free_bufs(ds4_engine *e) {
+    void (*release)(ds4_backend *, ds4_buf *) = e->backend->ops->buf_free;
+#define FREE(field, name) release(e->backend, e->bufs.field);
+    DS4_GLOBAL_WEIGHTS(FREE)
+#undef FREE
+    for (uint32_t il = 0; il < e->config.n_layer; il++) {
+#define FREE(field, name) release(e->backend, e->bufs.layer[il].field);
+        DS4_LAYER_WEIGHTS(FREE)
+#undef FREE
+    }
+    for (int i = 0; i < 4; i++) release(e->backend, e->bufs.freq[i / 2][i % 2]);
+}
+
+void ds4_engine_close(ds4_engine *e) {
+    if (!e) return;
+    if (e->backend) {
+        free_bufs(e);
+        e->backend->ops->close(e->backend);
+    }
+    ds4_tokenizer_free(e->tokenizer);
+    ds4_gguf_close(e->gguf);
+    ds4_mem_free(e->path);
+    ds4_mem_free(e);
+}
+
+const ds4_config *ds4_engine_config(const ds4_engine *e) { return &e->config; }
+const ds4_tokenizer *ds4_engine_tokenizer(const ds4_engine *e) { return e->tokenizer; }
+ds4_backend *ds4_engine_backend(const ds4_engine *e) { return e->backend; }
+const ds4_variant_set *ds4_engine_variants(const ds4_engine *e) { return &e->variants; }
+const ds4_gguf *ds4_engine_gguf(const ds4_engine *e) { return e->gguf; }
+const char *ds4_engine_model_path(const ds4_engine *e) { return e->path; }
+
+ds4_status ds4_engine_load_tokenizer(ds4_engine *e, ds4_err *err) {
+    return e->tokenizer ? DS4_OK : ds4_tokenizer_new(&e->tokenizer, e->gguf, err);
+}
+
+ds4_status ds4_engine_plan(const ds4_engine *e, ds4_plan **out, ds4_err *err) {
+    return ds4_plan_new(out, e->backend, e->config.n_layer, e->variants.bits, err);
+}

@@ -1,0 +1,56 @@
+#ifndef DS4_FORWARD_H
+#define DS4_FORWARD_H
+/* The forward pass of the network, stated once as calls of named ops on tensors. */
+#include "engine/ds4.h"
+#include "engine/model/weights.h"
+
+/* Weights on the backend: raw bytes of matrices, f32 of vectors. */
+#define DS4_BUF_FIELD(field, name) ds4_buf *field;
+typedef struct ds4_layer_bufs {
+    DS4_LAYER_WEIGHTS(DS4_BUF_FIELD)
+} ds4_layer_bufs;
+typedef struct ds4_model_bufs {
+    DS4_GLOBAL_WEIGHTS(DS4_BUF_FIELD)
+    ds4_layer_bufs layer[DS4_MAX_LAYER];
+    ds4_buf *freq[2][2]; /* rotary turns per position: [compressed][exp2_log2] */
+} ds4_model_bufs;
+#undef DS4_BUF_FIELD
+
+/* Cached rows of one layer. comp* where the ratio is not 0, idx* where it is 4. */
+typedef struct ds4_layer_kv {
+    ds4_buf *raw;                 /* [raw_cap][d], ring */
+    ds4_buf *comp;                /* [n_ctx / ratio + 1][d] */
+    ds4_buf *comp_kv, *comp_gate; /* [state_cap][lanes * d], ring of projections */
+    ds4_buf *idx;                 /* [n_ctx / 4 + 1][128] */
+    ds4_buf *idx_kv, *idx_gate;   /* [state_cap][2 * 128] */
+    uint32_t state_cap;
+} ds4_layer_kv;
+
+/* Everything one batch needs. act: activations, named in forward.c. */
+typedef struct ds4_forward ds4_forward;
+
+/* Owns: the caller frees *out; engine, plan pointers are borrowed. */
+ds4_status ds4_forward_new(ds4_forward **out, ds4_backend *b, const ds4_config *cfg,
+                           const ds4_weights *w, const ds4_model_bufs *m, uint32_t n_ctx,
+                           uint32_t n_chunk, ds4_err *err);
+void ds4_forward_free(ds4_forward *f);
+
+typedef struct ds4_batch {
+    const int32_t *token;
+    uint32_t pos0, n_tok;
+    ds4_phase phase;
+    bool want_logits;
+    const ds4_plan *plan;
+    ds4_ledger *ledger;
+    const ds4_observer *observer; /* NULL: nobody */
+} ds4_batch;
+
+/* Evaluates a batch that follows what was evaluated before. A batch never straddles a position
+ * of ds4_forward_limit. */
+ds4_status ds4_forward_eval(ds4_forward *f, const ds4_batch *batch, ds4_err *err);
+/* Most tokens that a batch starting at pos0 may hold, at most n. */
+uint32_t ds4_forward_limit(const ds4_forward *f, uint32_t pos0, uint32_t n);
+/* Reads the logits of batch row i: [n_vocab]. */
+ds4_status ds4_forward_logits(ds4_forward *f, uint32_t i, float *dst, ds4_err *err);
+
+#endif

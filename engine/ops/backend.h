@@ -1,0 +1,74 @@
+#ifndef DS4_OPS_BACKEND_H
+#define DS4_OPS_BACKEND_H
+/* What forward.c asks of an engine: memory, and the execution of one op call by one row.
+ *
+ * Row 0 of every op is `strict`: it equals the scalar reference bit for bit and accepts every
+ * call. Other rows may refuse a call with a reason; the caller then takes row 0 and the ledger
+ * keeps the reason. */
+#include <stddef.h>
+
+#include "engine/base/err.h"
+#include "engine/tap.h"
+
+#define DS4_MAX_BIND 8
+
+typedef struct ds4_buf ds4_buf; /* owned by its backend; read-only when made from weights */
+
+typedef enum ds4_phase { DS4_PREFILL, DS4_DECODE, DS4_PHASE_COUNT } ds4_phase;
+
+typedef struct ds4_call {
+    ds4_tap tap; /* names the op too: ds4_tap_table[tap].op */
+    uint32_t layer;
+    ds4_phase phase;
+    uint32_t wtype;    /* GGUF type id of a weight at binding 0 (embed, matmul, matmul_id) or of
+                          binding 1 (gate_bias); DS4_QUANT_F32 for every other op */
+    uint32_t variants; /* bits (1 << ds4_variant) set for this call */
+    const void *args;  /* struct ds4_args_<op> */
+    size_t args_bytes;
+    ds4_buf *bind[DS4_MAX_BIND]; /* inputs, then the output */
+    uint32_t n_bind;
+    uint64_t n_elem;     /* elements of the output, for the ledger */
+    const char *refused; /* set by the backend: why the wanted row did not run */
+} ds4_call;
+
+typedef struct ds4_row_info {
+    const char *name;  /* "strict" at index 0 */
+    const char *cause; /* "NONE" or REASSOC FMA NARROW APPROX FLUSH SELECT, joined by "|" */
+    const char *bound; /* "exact", or the text of the manifest */
+    uint32_t variants; /* variant bits that this row honours */
+    bool tensor;       /* f16-staged operands: refused under DS4_TENSOR_MATMUL_DISABLE */
+} ds4_row_info;
+
+typedef struct ds4_backend ds4_backend;
+typedef struct ds4_backend_ops {
+    const char *name; /* "ref", "vk" */
+    void (*close)(ds4_backend *b);
+    /* Rows of an op. row(b, op, i) for i < n_row(b, op). */
+    uint32_t (*n_row)(const ds4_backend *b, ds4_op op);
+    const ds4_row_info *(*row)(const ds4_backend *b, ds4_op op, uint32_t i);
+    /* Zero-filled memory of n bytes (a multiple of 4). Owns: freed by buf_free; free(NULL) is legal. */
+    ds4_status (*buf_new)(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err);
+    void (*buf_free)(ds4_backend *b, ds4_buf *buf);
+    /* A read-only buffer over n bytes that outlive it: mapped by ref, uploaded once by vk. `name`
+     * is used in messages. */
+    ds4_status (*buf_weight)(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
+                             const char *name, ds4_err *err);
+    /* Both wait for every call recorded before. */
+    ds4_status (*buf_write)(ds4_backend *b, ds4_buf *buf, size_t off, const void *src, size_t n, ds4_err *err);
+    ds4_status (*buf_read)(ds4_backend *b, ds4_buf *buf, size_t off, void *dst, size_t n, ds4_err *err);
+    /* NULL when row i can execute this call, else a static text that says why not. */
+    const char *(*refuses)(const ds4_backend *b, const ds4_call *c, uint32_t row);
+    /* Executes or records; later calls see its results. */
+    ds4_status (*call)(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err);
+    /* Waits for everything recorded. */
+    ds4_status (*sync)(ds4_backend *b, ds4_err *err);
+    /* Provenance as key and value, e.g. "device", "driver", "float_controls", "spirv.<row>".
+     * false past the last one. */
+    bool (*fact)(const ds4_backend *b, uint32_t i, const char **key, const char **value);
+} ds4_backend_ops;
+
+struct ds4_backend {
+    const ds4_backend_ops *ops; /* first member of every backend */
+};
+
+#endif

@@ -1,0 +1,386 @@
+#include "engine/plan.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/mem.h"
+#include "engine/model/config.h"
+
+struct ds4_plan {
+    const ds4_backend *backend;
+    uint32_t n_layer;
+    ds4_cell *cell; /* [DS4_TAP_COUNT][n_layer + 1][DS4_PHASE_COUNT]; the last layer is
+                       DS4_NO_LAYER */
+};
+
+static const struct {
+    const char *name, *text;
+} builtin[] = {
+#define PLAN(name, text) {name, text},
+#include "engine/plans.def"
+#undef PLAN
+};
+
+uint32_t ds4_plan_n_builtin(void) { return sizeof builtin / sizeof *builtin; }
+const char *ds4_plan_builtin(uint32_t i, const char **text) {
+    if (text) *text = builtin[i].text;
+    return builtin[i].name;
+}
+
+uint32_t ds4_plan_n_layer(const ds4_plan *p) { return p->n_layer; }
+const ds4_backend *ds4_plan_backend(const ds4_plan *p) { return p->backend; }
+
+static size_t n_cell(const ds4_plan *p) {
+    return (size_t)DS4_TAP_COUNT * (p->n_layer + 1) * DS4_PHASE_COUNT;
+}
+
+static ds4_cell *cell_at(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase) {
+    uint32_t il = layer < p->n_layer ? layer : p->n_layer;
+    return &p->cell[((size_t)tap * (p->n_layer + 1) + il) * DS4_PHASE_COUNT + phase];
+}
+
+ds4_cell ds4_plan_cell(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase) {
+    return *cell_at(p, tap, layer, phase);
+}
+
+void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4_cell cell) {
+    *cell_at(p, tap, layer, phase) = cell;
+}
+
+/* Whether a variant can matter to any row of this call. */
+static bool touches(ds4_variant v, ds4_tap tap) {
+    const char *what = ds4_variant_table[v].touches;
+    if (!strncmp(what, "op:", 3))
+        return !strcmp(what + 3, ds4_op_table[ds4_tap_table[tap].op].name);
+    if (!strncmp(what, "tap:", 4)) return !strcmp(what + 4, ds4_tap_table[tap].name);
+    return true; /* rows:fast and rows:tensor: the row decides */
+}
+
+bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t row, ds4_variant v) {
+    const ds4_row_info *info = p->backend->ops->row(p->backend, ds4_tap_table[tap].op, row);
+    return touches(v, tap) && (info->variants >> v & 1);
+}
+
+ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
+                        uint32_t variants, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_plan *p = NULL;
+
+    TRY(ds4_mem_alloc(&p, 1, sizeof *p, err));
+    p->backend = b, p->n_layer = n_layer;
+    TRY(ds4_mem_alloc(&p->cell, n_cell(p), sizeof *p->cell, err));
+    for (size_t i = 0; i < n_cell(p); i++) p->cell[i].variants = variants;
+    *out = p, p = NULL;
+out:
+    ds4_plan_free(p);
+    return st;
+}
+
+ds4_status ds4_plan_copy(ds4_plan **out, const ds4_plan *from, ds4_err *err) {
+    ds4_plan *p;
+    ds4_status st = ds4_plan_new(&p, from->backend, from->n_layer, 0, err);
+    if (st != DS4_OK) return st;
+    memcpy(p->cell, from->cell, n_cell(p) * sizeof *p->cell);
+    *out = p;
+    return DS4_OK;
+}
+
+void ds4_plan_free(ds4_plan *p) {
+    if (!p) return;
+    ds4_mem_free(p->cell);
+    ds4_mem_free(p);
+}
+
+/* ---- the text form ---- */
+
+/* One parsed edit: which cells, and the words of its value. */
+typedef struct edit {
+    char target[64], value[96];
+    bool layer[DS4_MAX_LAYER + 1]; /* element n_layer is the output head */
+    bool phase[DS4_PHASE_COUNT];
+    const char *text; /* the whole edit, for messages */
+} edit;
+
+static char *trim(char *s) {
+    while (isspace((unsigned char)*s)) s++;
+    char *end = s + strlen(s);
+    while (end > s && isspace((unsigned char)end[-1])) *--end = 0;
+    return s;
+}
+
+/* "3", "0-2", "4-", "out", joined by '+'. */
+static ds4_status parse_layers(edit *e, const ds4_plan *p, char *s, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    char *save = NULL;
+
+    memset(e->layer, 0, sizeof e->layer);
+    if (!*s) RAISE(DS4_ERR_USAGE, "plan: \"%s\": no layers after @", e->text);
+    for (char *word = strtok_r(s, "+", &save); word; word = strtok_r(NULL, "+", &save)) {
+        if (!strcmp(word, "out")) {
+            e->layer[p->n_layer] = true;
+            continue;
+        }
+        char *end;
+        if (!isdigit((unsigned char)*word))
+            RAISE(DS4_ERR_USAGE, "plan: \"%s\": layers \"%s\", wanted N, N-M, N- or out",
+                  e->text, word);
+        unsigned long a = strtoul(word, &end, 10), b = a;
+        if (*end == '-' && !end[1]) b = p->n_layer - 1, end++;
+        else if (*end == '-' && isdigit((unsigned char)end[1])) b = strtoul(end + 1, &end, 10);
+        if (*end || a > b || b >= p->n_layer)
+            RAISE(DS4_ERR_USAGE,
+                  "plan: \"%s\": layers \"%s\", wanted N, N-M or N- within 0-%u, or out",
+                  e->text, word, p->n_layer - 1);
+        for (unsigned long il = a; il <= b; il++) e->layer[il] = true;
+    }
+out:
+    return st;
+}
+
+static ds4_status parse_edit(edit *e, const ds4_plan *p, char *s, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    char *eq = strchr(s, '='), *at, *slash;
+
+    if (!eq || eq == s || !eq[1])
+        RAISE(DS4_ERR_USAGE, "plan: \"%s\": wanted TARGET[@LAYERS][/PHASE]=VALUE", e->text);
+    *eq = 0;
+    for (uint32_t il = 0; il <= p->n_layer; il++) e->layer[il] = true;
+    e->phase[DS4_PREFILL] = e->phase[DS4_DECODE] = true;
+    if ((slash = strchr(s, '/'))) {
+        *slash = 0;
+        char *ph = trim(slash + 1);
+        e->phase[DS4_PREFILL] = !strcmp(ph, "prefill"),
+        e->phase[DS4_DECODE] = !strcmp(ph, "decode");
+        if (!e->phase[0] && !e->phase[1])
+            RAISE(DS4_ERR_USAGE, "plan: \"%s\": phase \"%s\", wanted prefill or decode",
+                  e->text, ph);
+    }
+    if ((at = strchr(s, '@'))) {
+        *at = 0;
+        TRY(parse_layers(e, p, trim(at + 1), err));
+    }
+    snprintf(e->target, sizeof e->target, "%s", trim(s));
+    snprintf(e->value, sizeof e->value, "%s", trim(eq + 1));
+out:
+    return st;
+}
+
+/* Whether a target names this call: `*`, an op, a tap or a route. */
+static bool is_target(const char *target, ds4_tap tap) {
+    const ds4_tap_info *t = &ds4_tap_table[tap];
+    if (!strcmp(target, "*")) return true;
+    if (!strncmp(target, "op:", 3)) return !strcmp(target + 3, ds4_op_table[t->op].name);
+    if (!strncmp(target, "tap:", 4)) return !strcmp(target + 4, t->name);
+    if (!strncmp(target, "route:", 6))
+        return strcmp(t->route, "NONE") && !strcmp(target + 6, t->route);
+    if (ds4_op_find(target) >= 0) return !strcmp(target, ds4_op_table[t->op].name);
+    return !strcmp(target, t->name);
+}
+
+static int find_row(const ds4_backend *b, ds4_op op, const char *name) {
+    for (uint32_t i = 0; i < b->ops->n_row(b, op); i++)
+        if (!strcmp(b->ops->row(b, op, i)->name, name)) return (int)i;
+    return -1;
+}
+
+/* The rows of a value for one op; false when the op has none of them. Rows that it lacks are
+ * left out when `lenient`; else they make the value unfit. */
+static bool wanted_rows(const ds4_plan *p, ds4_op op, const char *value, bool lenient,
+                        uint8_t row[DS4_MAX_WANTED]) {
+    char copy[96], *save = NULL;
+    uint32_t n = 0;
+    bool found = false;
+
+    memset(row, 0, DS4_MAX_WANTED);
+    snprintf(copy, sizeof copy, "%s", value);
+    for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+        int i = find_row(p->backend, op, trim(word));
+        if (i < 0 && !lenient) return false;
+        if (i >= 0) found = true;
+        if (i > 0 && n < DS4_MAX_WANTED) row[n++] = (uint8_t)i;
+    }
+    return found;
+}
+
+static void apply_cells(ds4_plan *p, const edit *e, ds4_tap tap, const uint8_t *row,
+                        int variant, bool on) {
+    for (uint32_t il = 0; il <= p->n_layer; il++)
+        for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+            if (!e->layer[il] || !e->phase[ph]) continue;
+            ds4_cell *c = cell_at(p, tap, il == p->n_layer ? DS4_NO_LAYER : il, (ds4_phase)ph);
+            if (row) memcpy(c->row, row, DS4_MAX_WANTED);
+            else c->variants = (c->variants & ~(1u << variant)) | (uint32_t)on << variant;
+        }
+}
+
+static ds4_status apply_edit(ds4_plan *p, const edit *e, bool lenient, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    int v = ds4_variant_find(e->target);
+    bool on = false, any_target = false, any_row = false;
+
+    if (v >= 0) {
+        TRY(ds4_bool_parse(&on, e->target, e->value, err));
+        for (int t = 0; t < DS4_TAP_COUNT; t++)
+            if (touches((ds4_variant)v, (ds4_tap)t)) apply_cells(p, e, (ds4_tap)t, NULL, v, on);
+        goto out;
+    }
+    for (int t = 0; t < DS4_TAP_COUNT; t++) {
+        uint8_t row[DS4_MAX_WANTED];
+        if (!is_target(e->target, (ds4_tap)t)) continue;
+        any_target = true;
+        if (!wanted_rows(p, ds4_tap_table[t].op, e->value, lenient, row)) continue;
+        any_row = true;
+        apply_cells(p, e, (ds4_tap)t, row, 0, false);
+    }
+    if (!any_target)
+        RAISE(DS4_ERR_USAGE, "plan: \"%s\": no op, tap, route or variant is called \"%s\"",
+              e->text, e->target);
+    if (!any_row && !lenient)
+        RAISE(DS4_ERR_USAGE, "plan: \"%s\": engine %s has no row \"%s\" for %s", e->text,
+              p->backend->ops->name, e->value, e->target);
+out:
+    return st;
+}
+
+static ds4_status apply_text(ds4_plan *p, const char *text, bool lenient, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    char *copy = NULL, *save = NULL, whole[192];
+    edit *e = NULL;
+
+    TRY(ds4_mem_strdup(&copy, text, err));
+    TRY(ds4_mem_alloc(&e, 1, sizeof *e, err));
+    for (char *line = strtok_r(copy, ";\n", &save); line; line = strtok_r(NULL, ";\n", &save)) {
+        char *hash = strchr(line, '#');
+        if (hash) *hash = 0;
+        line = trim(line);
+        if (!*line) continue;
+        snprintf(whole, sizeof whole, "%s", line);
+        e->text = whole;
+        TRY(parse_edit(e, p, line, err));
+        TRY(apply_edit(p, e, lenient, err));
+    }
+out:
+    ds4_mem_free(e);
+    ds4_mem_free(copy);
+    return st;
+}
+
+ds4_status ds4_plan_edit(ds4_plan *p, const char *text, ds4_err *err) {
+    return apply_text(p, text, false, err);
+}
+
+ds4_status ds4_plan_named(ds4_plan *p, const char *name, ds4_err *err) {
+    if (!strcmp(name, "default"))
+        name = strcmp(p->backend->ops->name, "vk") ? "strict" : "fast";
+    for (uint32_t i = 0; i < ds4_plan_n_builtin(); i++)
+        if (!strcmp(builtin[i].name, name)) return apply_text(p, builtin[i].text, true, err);
+    return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "plan: no built-in plan is called \"%s\"",
+                       name);
+}
+
+ds4_status ds4_plan_load(ds4_plan *p, const char *path, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    char text[1 << 16];
+    FILE *f = fopen(path, "rb");
+
+    if (!f) RAISE(DS4_ERR_IO, "%s: %s", path, strerror(errno));
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    if (ferror(f)) RAISE(DS4_ERR_IO, "%s: %s", path, strerror(errno));
+    if (n == sizeof text - 1)
+        RAISE(DS4_ERR_FORMAT, "%s: a plan file has at most 65534 bytes", path);
+    text[n] = 0;
+    if (strlen(text) != n) RAISE(DS4_ERR_FORMAT, "%s: a NUL byte in a plan file", path);
+    TRY(ds4_plan_edit(p, text, err));
+out:
+    if (f) fclose(f);
+    return st;
+}
+
+/* ---- writing ---- */
+
+typedef struct text_out {
+    char *p;
+    size_t n, cap;
+} text_out;
+
+static ds4_status put(text_out *o, ds4_err *err, const char *s) {
+    ds4_status st = DS4_OK;
+    size_t n = strlen(s);
+    if (o->n + n + 1 > o->cap) {
+        size_t cap = 2 * (o->n + n + 1);
+        TRY(ds4_mem_grow(&o->p, cap, 1, err));
+        o->cap = cap;
+    }
+    memcpy(o->p + o->n, s, n + 1);
+    o->n += n;
+out:
+    return st;
+}
+
+static bool same_rows(const ds4_cell *a, const ds4_cell *b) {
+    return !memcmp(a->row, b->row, sizeof a->row);
+}
+
+static bool same_variant(const ds4_cell *a, const ds4_cell *b, int v) {
+    return (a->variants >> v & 1) == (b->variants >> v & 1);
+}
+
+/* Emits runs of layers whose cells agree (`v` < 0: in rows, else in variant v) and differ from
+ * the base, which is strict with default variants. */
+static ds4_status put_tap(text_out *o, const ds4_plan *p, ds4_tap tap, int v, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_cell base = {{0}, 0};
+    if (v >= 0) base.variants = (uint32_t)ds4_variant_table[v].def << v;
+
+    for (int ph = 0; ph < DS4_PHASE_COUNT; ph++)
+        for (uint32_t il = 0, end; il <= p->n_layer; il = end) {
+            const ds4_cell *c =
+                cell_at(p, tap, il == p->n_layer ? DS4_NO_LAYER : il, (ds4_phase)ph);
+            for (end = il + 1; il < p->n_layer && end < p->n_layer; end++) {
+                const ds4_cell *d = cell_at(p, tap, end, (ds4_phase)ph);
+                if (v < 0 ? !same_rows(c, d) : !same_variant(c, d, v)) break;
+            }
+            if (v < 0 ? same_rows(c, &base) : same_variant(c, &base, v)) continue;
+            char line[256], layers[32], value[96] = "";
+            if (il == p->n_layer) snprintf(layers, sizeof layers, "out");
+            else snprintf(layers, sizeof layers, "%u-%u", il, end - 1);
+            if (v >= 0) snprintf(value, sizeof value, "%u", c->variants >> v & 1);
+            for (uint32_t i = 0; v < 0 && i < DS4_MAX_WANTED && c->row[i]; i++) {
+                size_t n = strlen(value);
+                snprintf(
+                    value + n, sizeof value - n, "%s%s", i ? "," : "",
+                    p->backend->ops->row(p->backend, ds4_tap_table[tap].op, c->row[i])->name);
+            }
+            if (v >= 0)
+                snprintf(line, sizeof line, "%s@%s/%s=%s\n", ds4_variant_table[v].name, layers,
+                         ph == DS4_PREFILL ? "prefill" : "decode", value);
+            else
+                snprintf(line, sizeof line, "tap:%s@%s/%s=%s\n", ds4_tap_table[tap].name,
+                         layers, ph == DS4_PREFILL ? "prefill" : "decode", value);
+            TRY(put(o, err, line));
+        }
+out:
+    return st;
+}
+
+ds4_status ds4_plan_text(const ds4_plan *p, char **out, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    text_out o = {0};
+
+    TRY(put(&o, err, ""));
+    for (int t = 0; t < DS4_TAP_COUNT; t++) TRY(put_tap(&o, p, (ds4_tap)t, -1, err));
+    /* An edit of a variant reaches every call that it touches: one of them shows it. */
+    for (int v = 0; v < DS4_VARIANT_COUNT; v++)
+        for (int t = 0; t < DS4_TAP_COUNT; t++)
+            if (touches((ds4_variant)v, (ds4_tap)t)) {
+                TRY(put_tap(&o, p, (ds4_tap)t, v, err));
+                break;
+            }
+    *out = o.p, o.p = NULL;
+out:
+    ds4_mem_free(o.p);
+    return st;
+}

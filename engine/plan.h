@@ -1,0 +1,55 @@
+#ifndef DS4_PLAN_H
+#define DS4_PLAN_H
+/* A plan says which row runs for every (call, layer, phase), and which variants are on there.
+ *
+ * Text form, one edit per line or separated by ';', applied in order, later ones win:
+ *     TARGET[@LAYERS][/PHASE]=VALUE
+ * TARGET: `*`, an op, a tap, a route (`route:moe_gate`) or a variant; `op:NAME` and `tap:NAME`
+ * where a word is both. LAYERS: `3`, `0-2`, `4-`, `out` (embedding and output head), joined by
+ * `+`. PHASE: `prefill` or `decode`. VALUE: row names in order of preference joined by `,` (the
+ * first that accepts a call runs it; strict is always last), or a boolean for a variant. '#'
+ * starts a comment. Anything else is an error that names the text. */
+#include "engine/ops/backend.h"
+#include "engine/variants.h"
+
+typedef struct ds4_plan ds4_plan;
+
+#define DS4_MAX_WANTED 3
+
+typedef struct ds4_cell {
+    uint8_t row[DS4_MAX_WANTED]; /* indices among the backend's rows of the op, best first; 0
+                                    (strict) ends */
+    uint32_t variants;           /* bits */
+} ds4_cell;
+
+/* All strict; variants as given everywhere. Owns: the caller frees *out. */
+ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
+                        uint32_t variants, ds4_err *err);
+ds4_status ds4_plan_copy(ds4_plan **out, const ds4_plan *p, ds4_err *err);
+void ds4_plan_free(ds4_plan *p);
+
+/* Applies a built-in plan by name (plans.def), e.g. "strict", "fast"; "default" is the
+ * backend's. */
+ds4_status ds4_plan_named(ds4_plan *p, const char *name, ds4_err *err);
+/* Applies edits in text form. A row that no target op has on this backend is DS4_ERR_USAGE. */
+ds4_status ds4_plan_edit(ds4_plan *p, const char *text, ds4_err *err);
+ds4_status ds4_plan_load(ds4_plan *p, const char *path, ds4_err *err);
+
+/* layer may be DS4_NO_LAYER. */
+ds4_cell ds4_plan_cell(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase);
+void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4_cell cell);
+/* Whether variant v changes what this cell's row computes (its row honours it and the variant
+ * touches the op or tap). */
+bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t row, ds4_variant v);
+uint32_t ds4_plan_n_layer(const ds4_plan *p);
+const ds4_backend *ds4_plan_backend(const ds4_plan *p);
+
+/* The plan as edits against all-strict with default variants; parses back to the same plan.
+ * Owns: the caller frees *out. */
+ds4_status ds4_plan_text(const ds4_plan *p, char **out, ds4_err *err);
+
+/* Number of built-in plans and their names and texts. */
+uint32_t ds4_plan_n_builtin(void);
+const char *ds4_plan_builtin(uint32_t i, const char **text);
+
+#endif

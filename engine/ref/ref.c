@@ -1,0 +1,228 @@
+#include "engine/ref/ref.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/float.h"
+#include "engine/base/mem.h"
+#include "engine/ops/ops.h"
+#include "engine/ref/pool.h"
+#include "engine/variants.h"
+
+struct ds4_buf {
+    void *p;
+    size_t n_bytes;
+    bool owned;
+};
+
+typedef struct ref {
+    ds4_backend base;
+    ds4_pool *pool;
+    char n_thread[16];
+    float *half_x; /* inputs rounded to f16, for the rows with f16-staged operands */
+    size_t n_half_x;
+} ref;
+
+#define STRICT_VARIANTS                                                                        \
+    (DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |                        \
+     DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32))
+
+static const ds4_row_info strict_row = {"strict", "NONE", "exact", STRICT_VARIANTS, false};
+/* The arithmetic of f16-staged matmul rows in the canonical order: both operands rounded to
+ * f16, f32 products and sums. */
+static const ds4_row_info half_row = {"f16", "NARROW", "NRMSE(1e-3)",
+                                      DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE), true};
+
+static bool has_half(ds4_op op) { return op == DS4_OP_matmul || op == DS4_OP_matmul_id; }
+
+static uint32_t ref_n_row(const ds4_backend *b, ds4_op op) {
+    (void)b;
+    return has_half(op) ? 2 : 1;
+}
+
+static const ds4_row_info *ref_row(const ds4_backend *b, ds4_op op, uint32_t i) {
+    (void)b, (void)op;
+    return i ? &half_row : &strict_row;
+}
+
+static ds4_status ref_buf_make(ds4_buf **out, void *p, size_t n, ds4_err *err) {
+    ds4_buf *buf = NULL;
+    ds4_status st = ds4_mem_alloc(&buf, 1, sizeof *buf, err);
+    if (st != DS4_OK) return st;
+    buf->owned = !p;
+    buf->n_bytes = n;
+    buf->p = p;
+    if (!p) st = ds4_mem_alloc(&buf->p, n, 1, err);
+    if (st == DS4_OK) *out = buf;
+    else ds4_mem_free(buf);
+    return st;
+}
+
+static ds4_status ref_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err) {
+    (void)b;
+    return ref_buf_make(out, NULL, n, err);
+}
+
+static ds4_status ref_buf_weight(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
+                                 const char *name, ds4_err *err) {
+    (void)b, (void)name;
+    void *p;
+    memcpy(&p, &data, sizeof p); /* read-only by contract: no op writes to its inputs */
+    return ref_buf_make(out, p, n, err);
+}
+
+static void ref_buf_free(ds4_backend *b, ds4_buf *buf) {
+    (void)b;
+    if (!buf) return;
+    if (buf->owned) ds4_mem_free(buf->p);
+    ds4_mem_free(buf);
+}
+
+static ds4_status check_range(const ds4_buf *buf, size_t off, size_t n, ds4_err *err) {
+    if (off <= buf->n_bytes && n <= buf->n_bytes - off) return DS4_OK;
+    return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE, "buffer access %zu + %zu of %zu bytes",
+                       off, n, buf->n_bytes);
+}
+
+static ds4_status ref_buf_write(ds4_backend *b, ds4_buf *buf, size_t off, const void *src,
+                                size_t n, ds4_err *err) {
+    (void)b;
+    ds4_status st = check_range(buf, off, n, err);
+    if (st == DS4_OK) memcpy((char *)buf->p + off, src, n);
+    return st;
+}
+
+static ds4_status ref_buf_read(ds4_backend *b, ds4_buf *buf, size_t off, void *dst, size_t n,
+                               ds4_err *err) {
+    (void)b;
+    ds4_status st = check_range(buf, off, n, err);
+    if (st == DS4_OK) memcpy(dst, (char *)buf->p + off, n);
+    return st;
+}
+
+static const char *ref_refuses(const ds4_backend *b, const ds4_call *c, uint32_t row) {
+    (void)b;
+    uint32_t grid[3];
+    if (!row) return NULL;
+    if (c->variants & DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE))
+        return "DS4_TENSOR_MATMUL_DISABLE is on";
+    ds4_op_grid(ds4_tap_table[c->tap].op, c->args, grid);
+    if (ds4_tap_table[c->tap].op == DS4_OP_matmul && grid[1] < 9) return "fewer than 9 tokens";
+    if (ds4_tap_table[c->tap].op == DS4_OP_matmul_id && grid[1] < 32)
+        return "fewer than 32 token slots";
+    return NULL;
+}
+
+/* One call split into boxes along its longer side. */
+typedef struct job {
+    ds4_op op;
+    const ds4_ref_call *call;
+    uint32_t grid[3], n_part;
+} job;
+
+static void run_part(void *user, uint32_t part) {
+    const job *j = user;
+    ds4_box box = {0, j->grid[0], 0, j->grid[1]};
+    uint64_t n = j->grid[0] >= j->grid[1] ? j->grid[0] : j->grid[1];
+    uint32_t from = (uint32_t)(n * part / j->n_part),
+             to = (uint32_t)(n * (part + 1) / j->n_part);
+    if (j->grid[0] >= j->grid[1]) box.x0 = from, box.x1 = to;
+    else box.y0 = from, box.y1 = to;
+    ds4_op_reference(j->op, j->call, box);
+}
+
+/* Rough cost of one unit in multiply-adds: only decides whether threads are worth waking. */
+static uint64_t unit_cost(ds4_op op) {
+    static const uint16_t cost[DS4_OP_COUNT] = {
+        [DS4_OP_matmul] = 256,       [DS4_OP_matmul_id] = 256,   [DS4_OP_attention] = 16384,
+        [DS4_OP_index_score] = 512,  [DS4_OP_rms_norm] = 256,    [DS4_OP_rope] = 1024,
+        [DS4_OP_softmax_pool] = 256, [DS4_OP_index_topk] = 4096, [DS4_OP_hc_split] = 1024,
+        [DS4_OP_index_round] = 1024, [DS4_OP_kv_round] = 512,    [DS4_OP_swiglu] = 32,
+    };
+    return cost[op] ? cost[op] : 4;
+}
+
+static ds4_status round_inputs(ref *r, const ds4_call *c, ds4_ref_call *rc, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    size_t n = c->bind[1]->n_bytes / sizeof(float);
+    if (n > r->n_half_x) {
+        TRY(ds4_mem_grow(&r->half_x, n, sizeof(float), err));
+        r->n_half_x = n;
+    }
+    for (size_t i = 0; i < n; i++)
+        r->half_x[i] = ds4_f16_round(((const float *)c->bind[1]->p)[i]);
+    rc->bind[1] = r->half_x;
+    rc->half = true;
+out:
+    return st;
+}
+
+static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ref *r = (ref *)b;
+    ds4_ref_call rc = {.args = c->args, .wtype = c->wtype, .variants = c->variants};
+    job j = {.op = ds4_tap_table[c->tap].op, .call = &rc};
+
+    for (uint32_t i = 0; i < c->n_bind; i++) rc.bind[i] = c->bind[i] ? c->bind[i]->p : NULL;
+    if (row) TRY(round_inputs(r, c, &rc, err));
+    ds4_op_grid(j.op, c->args, j.grid);
+    uint64_t work = (uint64_t)j.grid[0] * j.grid[1] * unit_cost(j.op);
+    uint32_t longer = j.grid[0] >= j.grid[1] ? j.grid[0] : j.grid[1];
+    j.n_part = work < 65536 ? 1 : ds4_pool_n_thread(r->pool) * 4;
+    if (j.n_part > longer) j.n_part = longer;
+    if (ds4_pool_n_thread(r->pool) == 1) j.n_part = 1;
+    ds4_pool_run(r->pool, run_part, &j, j.n_part);
+out:
+    return st;
+}
+
+static ds4_status ref_sync(ds4_backend *b, ds4_err *err) {
+    (void)b, (void)err;
+    return DS4_OK;
+}
+
+static bool ref_fact(const ds4_backend *b, uint32_t i, const char **key, const char **value) {
+    const ref *r = (const ref *)b;
+    const char *const facts[][2] = {
+        {"device", "CPU"},
+        {"driver", "scalar C, contraction off"},
+        {"threads", r->n_thread},
+    };
+    if (i >= sizeof facts / sizeof *facts) return false;
+    *key = facts[i][0], *value = facts[i][1];
+    return true;
+}
+
+static void ref_close(ds4_backend *b) {
+    ref *r = (ref *)b;
+    if (!r) return;
+    ds4_pool_free(r->pool);
+    ds4_mem_free(r->half_x);
+    ds4_mem_free(r);
+}
+
+static const ds4_backend_ops ref_ops = {
+    "ref",        ref_close,      ref_n_row,     ref_row,      ref_buf_new,
+    ref_buf_free, ref_buf_weight, ref_buf_write, ref_buf_read, ref_refuses,
+    ref_call,     ref_sync,       ref_fact,
+};
+
+ds4_status ds4_ref_open(ds4_backend **out, uint32_t n_thread, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ref *r = NULL;
+
+    if (!n_thread) {
+        long n = sysconf(_SC_NPROCESSORS_ONLN);
+        n_thread = n > 0 ? (uint32_t)n : 1;
+    }
+    if (n_thread > 256) n_thread = 256;
+    TRY(ds4_mem_alloc(&r, 1, sizeof *r, err));
+    r->base.ops = &ref_ops;
+    snprintf(r->n_thread, sizeof r->n_thread, "%u", n_thread);
+    TRY(ds4_pool_new(&r->pool, n_thread, err));
+    *out = &r->base, r = NULL;
+out:
+    if (r) ref_close(&r->base);
+    return st;
+}

@@ -1,0 +1,9 @@
+#ifndef DS4_REF_H
+#define DS4_REF_H
+/* The reference engine: ops on the CPU, threads over outputs only. */
+#include "engine/ops/backend.h"
+
+/* n_thread 0: one per online CPU. Owns: the caller closes through ops->close. */
+ds4_status ds4_ref_open(ds4_backend **out, uint32_t n_thread, ds4_err *err);
+
+#endif

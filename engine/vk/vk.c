@@ -1,0 +1,165 @@
+#include "engine/vk/vk.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/mem.h"
+#include "engine/ops/ops.h"
+#include "engine/vk/vk_buffer.h"
+#include "engine/vk/vk_kernel.h"
+
+typedef struct ds4_vk {
+    ds4_backend base;
+    ds4_vk_device *d;
+    ds4_vk_graph *g;
+    ds4_vk_kernels *k;
+    ds4_vk_memory memory;
+    ds4_buf *dummy;     /* stands in for inputs that a call leaves out */
+    char messages[320]; /* the fact of that name */
+} ds4_vk;
+
+static void vk_close(ds4_backend *b) {
+    ds4_vk *v = (ds4_vk *)b;
+    if (!v) return;
+    if (v->g) {
+        ds4_vk_buffer_free(&v->memory, v->dummy);
+        ds4_vk_memory_fini(&v->memory);
+    }
+    ds4_vk_kernels_free(v->k);
+    ds4_vk_graph_free(v->g);
+    ds4_vk_device_close(v->d);
+    ds4_mem_free(v);
+}
+
+static uint32_t vk_n_row(const ds4_backend *b, ds4_op op) {
+    return ds4_vk_kernels_n_row(((const ds4_vk *)b)->k, op);
+}
+
+static const ds4_row_info *vk_row(const ds4_backend *b, ds4_op op, uint32_t i) {
+    const ds4_vk_row *row = ds4_vk_kernels_row(((const ds4_vk *)b)->k, op, i);
+    return row ? &row->info : NULL;
+}
+
+static ds4_status vk_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err) {
+    return ds4_vk_buffer_new(&((ds4_vk *)b)->memory, out, NULL, n, "a work buffer", err);
+}
+
+static void vk_buf_free(ds4_backend *b, ds4_buf *buf) {
+    ds4_vk_buffer_free(&((ds4_vk *)b)->memory, buf);
+}
+
+static ds4_status vk_buf_weight(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
+                                const char *name, ds4_err *err) {
+    return ds4_vk_buffer_new(&((ds4_vk *)b)->memory, out, data, n, name, err);
+}
+
+static ds4_status vk_buf_write(ds4_backend *b, ds4_buf *buf, size_t off, const void *src,
+                               size_t n, ds4_err *err) {
+    return ds4_vk_buffer_write(&((ds4_vk *)b)->memory, buf, off, src, n, err);
+}
+
+static ds4_status vk_buf_read(ds4_backend *b, ds4_buf *buf, size_t off, void *dst, size_t n,
+                              ds4_err *err) {
+    return ds4_vk_buffer_read(&((ds4_vk *)b)->memory, buf, off, dst, n, err);
+}
+
+static const char *vk_refuses(const ds4_backend *b, const ds4_call *c, uint32_t row) {
+    return ds4_vk_kernels_refuses(((const ds4_vk *)b)->k, c, row);
+}
+
+static uint32_t div_up(uint32_t a, uint32_t b) { return a / b + (a % b != 0); }
+
+static ds4_status check_call(const ds4_call *c, ds4_op op, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const char *name = ds4_tap_table[c->tap].name;
+    const uint32_t n_bind = ds4_op_table[op].n_in + 1;
+
+    if (c->n_bind != n_bind)
+        RAISE(DS4_ERR_INTERNAL, "%s: %u bindings, wanted %u", name, c->n_bind, n_bind);
+    if (c->args_bytes != ds4_op_args_bytes(op))
+        RAISE(DS4_ERR_INTERNAL, "%s: %zu bytes of arguments, wanted %zu", name, c->args_bytes,
+              ds4_op_args_bytes(op));
+    if (!c->bind[n_bind - 1] || c->bind[n_bind - 1]->weight)
+        RAISE(DS4_ERR_INTERNAL, "%s: the output is missing or read only", name);
+out:
+    return st;
+}
+
+static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_vk *v = (ds4_vk *)b;
+    const ds4_op op = ds4_tap_table[c->tap].op;
+    const ds4_vk_row *r = ds4_vk_kernels_row(v->k, op, row);
+    const char *refused = ds4_vk_kernels_refuses(v->k, c, row);
+    ds4_vk_dispatch d = {
+        .n_bind = c->n_bind, .args = c->args, .args_bytes = (uint32_t)c->args_bytes};
+
+    TRY(check_call(c, op, err));
+    if (!r || refused)
+        RAISE(DS4_ERR_INTERNAL, "%s: row %u was called although it refuses: %s",
+              ds4_tap_table[c->tap].name, row, refused ? refused : "no such row");
+    ds4_op_grid(op, c->args, d.group);
+    if (d.group[0] == 0 || d.group[1] == 0 || d.group[2] == 0) goto out;
+    d.group[0] = div_up(d.group[0], r->per_x), d.group[1] = div_up(d.group[1], r->per_y);
+    d.split = ds4_vk_graph_must_split(v->g, d.group);
+    TRY(ds4_vk_kernels_pipeline(v->k, c, row, d.split, &d.pipeline, err));
+    for (uint32_t i = 0; i < c->n_bind; i++)
+        d.bind[i] = (c->bind[i] ? c->bind[i] : v->dummy)->buffer;
+    TRY(ds4_vk_graph_dispatch(v->g, &d, err));
+    for (uint32_t i = 0; i < c->n_bind; i++)
+        if (c->bind[i]) c->bind[i]->serial = ds4_vk_graph_serial(v->g);
+out:
+    return st;
+}
+
+static ds4_status vk_sync(ds4_backend *b, ds4_err *err) {
+    return ds4_vk_graph_sync(((ds4_vk *)b)->g, err);
+}
+
+/* Facts of the device, then the validation messages, then the SPIR-V that has run. */
+static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const char **value) {
+    const ds4_vk *v = (const ds4_vk *)b;
+    const ds4_vk_device_info *info = &v->d->info;
+    if (i < info->n_fact) {
+        *key = info->fact[i].key, *value = info->fact[i].value;
+        return true;
+    }
+    if (i > info->n_fact) return ds4_vk_kernels_fact(v->k, i - info->n_fact - 1, key, value);
+    char text[256], *messages = ((ds4_vk *)b)->messages;
+    uint32_t n = ds4_vk_device_messages(v->d, text, sizeof text);
+    snprintf(messages, sizeof v->messages, n ? "%u, first: %s" : "%u", n, text);
+    *key = "validation_messages", *value = messages;
+    return true;
+}
+
+static const ds4_backend_ops vk_ops = {.name = "vk",
+                                       .close = vk_close,
+                                       .n_row = vk_n_row,
+                                       .row = vk_row,
+                                       .buf_new = vk_buf_new,
+                                       .buf_free = vk_buf_free,
+                                       .buf_weight = vk_buf_weight,
+                                       .buf_write = vk_buf_write,
+                                       .buf_read = vk_buf_read,
+                                       .refuses = vk_refuses,
+                                       .call = vk_call,
+                                       .sync = vk_sync,
+                                       .fact = vk_fact};
+
+ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err) {
+    static const ds4_vk_options plain = {.device = -1};
+    ds4_status st = DS4_OK;
+    ds4_vk *v = NULL;
+
+    TRY(ds4_mem_alloc(&v, 1, sizeof *v, err));
+    v->base.ops = &vk_ops;
+    TRY(ds4_vk_device_open(&v->d, opt ? opt : &plain, err));
+    TRY(ds4_vk_graph_new(&v->g, v->d, err));
+    ds4_vk_memory_init(&v->memory, v->d, v->g);
+    TRY(ds4_vk_kernels_new(&v->k, v->d, v->g, err));
+    TRY(ds4_vk_buffer_new(&v->memory, &v->dummy, NULL, 256, "the dummy buffer", err));
+    *out = &v->base, v = NULL;
+out:
+    vk_close((ds4_backend *)v);
+    return st;
+}

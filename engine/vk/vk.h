@@ -1,0 +1,46 @@
+#ifndef DS4_VK_H
+#define DS4_VK_H
+/* The Vulkan engine: rows of kernels/kernels.def as a ds4_backend, and the list of devices.
+ *
+ * A backend belongs to one thread at a time. Calls are recorded and run in order; sync,
+ * buf_read and buf_write wait for them. Vulkan 1.1 is required of the loader and of the device.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/ops/backend.h"
+
+typedef struct ds4_vk_options {
+    int32_t device;  /* index in ds4_vk_device_list; -1: the first fit one that is not a CPU,
+                        else the first fit one */
+    bool validation; /* validation layers on; a warning or an error fails the next sync */
+    bool staged;     /* never map device memory, even where the device could (tests) */
+} ds4_vk_options;
+
+/* Opens a device, reflects and checks every row of the manifest. opt may be NULL: first fit
+ * device, no validation.
+ *
+ * Errors: DS4_ERR_ENVIRONMENT without a loader, driver or fit device, and where a strict row
+ * needs a feature that the device lacks; DS4_ERR_USAGE for a device index past the last;
+ * DS4_ERR_INTERNAL when a row disagrees with its SPIR-V.
+ * Owns: the caller ends *out with out->ops->close. */
+ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err);
+
+#define DS4_VK_MAX_FACT 48
+
+typedef struct ds4_vk_fact {
+    char key[64], value[256];
+} ds4_vk_fact;
+
+/* What a device says of itself; fact[0] is its name. */
+typedef struct ds4_vk_device_info {
+    uint32_t n_fact;
+    const char *unfit; /* static text: why it cannot be opened; NULL when it can */
+    ds4_vk_fact fact[DS4_VK_MAX_FACT];
+} ds4_vk_device_info;
+
+/* All devices in the loader's order; none is DS4_OK with *n = 0, and so is a loader without any
+ * driver. Owns: the caller frees *out with ds4_mem_free. */
+ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *err);
+
+#endif

@@ -1,0 +1,184 @@
+#include "engine/vk/vk_buffer.h"
+
+#include <string.h>
+
+#include "engine/base/mem.h"
+
+#define HOST (VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+#define LOCAL VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+
+void ds4_vk_memory_init(ds4_vk_memory *m, ds4_vk_device *d, ds4_vk_graph *g) {
+    *m = (ds4_vk_memory){.d = d, .g = g};
+}
+
+/* The first allowed type with `want` and, if there is one, `like` too; UINT32_MAX: none. */
+static uint32_t memory_type(const ds4_vk_device *d, uint32_t allowed,
+                            VkMemoryPropertyFlags want, VkMemoryPropertyFlags like) {
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        VkMemoryPropertyFlags all = pass == 0 ? want | like : want;
+        for (uint32_t i = 0; i < d->memory.memoryTypeCount; i++)
+            if ((allowed >> i & 1u) && (d->memory.memoryTypes[i].propertyFlags & all) == all)
+                return i;
+    }
+    return UINT32_MAX;
+}
+
+static void release(ds4_vk_memory *m, ds4_buf *b) {
+    vkDestroyBuffer(m->d->device, b->buffer, NULL);
+    if (b->memory) m->d->n_memory--;
+    vkFreeMemory(m->d->device, b->memory, NULL); /* unmaps */
+    *b = (ds4_buf){0};
+}
+
+/* Makes b->buffer of b->n_padded bytes. stage: host memory, for staging. */
+static ds4_status reserve(ds4_vk_memory *m, ds4_buf *b, bool stage, const char *name,
+                          ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_vk_device *d = m->d;
+    const bool map = stage || d->mapped;
+    VkMemoryRequirements need;
+    VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                               .size = b->n_padded,
+                               .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
+                                        VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                                        VK_BUFFER_USAGE_TRANSFER_DST_BIT};
+    VkMemoryAllocateInfo alloc = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO};
+
+    if (d->n_memory >= d->limits.maxMemoryAllocationCount)
+        RAISE(DS4_ERR_ENVIRONMENT, "%s: the device allows %u buffers and all are in use", name,
+              d->limits.maxMemoryAllocationCount);
+    TRYVK(name, vkCreateBuffer(d->device, &info, NULL, &b->buffer));
+    vkGetBufferMemoryRequirements(d->device, b->buffer, &need);
+    alloc.allocationSize = need.size;
+    alloc.memoryTypeIndex = memory_type(d, need.memoryTypeBits, map ? HOST : 0,
+                                        stage ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT : LOCAL);
+    if (alloc.memoryTypeIndex == UINT32_MAX)
+        RAISE(DS4_ERR_ENVIRONMENT, "%s: the device has no memory of the needed type", name);
+    VkResult r = vkAllocateMemory(d->device, &alloc, NULL, &b->memory);
+    if (r == VK_ERROR_OUT_OF_DEVICE_MEMORY || r == VK_ERROR_OUT_OF_HOST_MEMORY)
+        RAISE(DS4_ERR_MEMORY, "%s: out of device memory, %zu bytes wanted", name, b->n_bytes);
+    TRYVK(name, r);
+    d->n_memory++;
+    TRYVK(name, vkBindBufferMemory(d->device, b->buffer, b->memory, 0));
+    if (map) {
+        void *p = NULL;
+        TRYVK(name, vkMapMemory(d->device, b->memory, 0, VK_WHOLE_SIZE, 0, &p));
+        b->map = p;
+    }
+out:
+    if (st != DS4_OK) release(m, b);
+    return st;
+}
+
+void ds4_vk_memory_fini(ds4_vk_memory *m) {
+    if (m->d) release(m, &m->stage);
+}
+
+/* Makes the staging buffer hold n bytes, or DS4_VK_STAGE_BYTES if that is less; nothing that
+ * uses it is running. */
+static ds4_status stage_hold(ds4_vk_memory *m, size_t n, ds4_err *err) {
+    size_t want = (size_t)1 << 20;
+    while (want < n && want < DS4_VK_STAGE_BYTES) want *= 2;
+    if (m->stage.n_bytes >= want) return DS4_OK;
+    release(m, &m->stage);
+    m->stage.n_bytes = m->stage.n_padded = want;
+    return reserve(m, &m->stage, true, "staging memory", err);
+}
+
+static ds4_status upload(ds4_vk_memory *m, ds4_buf *b, size_t off, const void *src, size_t n,
+                         ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const uint8_t *p = src;
+
+    TRY(ds4_vk_graph_sync(m->g, err));
+    if (b->map) {
+        memcpy(b->map + off, p, n);
+        goto out;
+    }
+    TRY(stage_hold(m, n, err));
+    for (size_t at = 0, part; at < n; at += part) {
+        part = n - at < m->stage.n_bytes ? n - at : m->stage.n_bytes;
+        memcpy(m->stage.map, p + at, part);
+        TRY(ds4_vk_graph_copy(m->g, b->buffer, off + at, m->stage.buffer, 0, part, err));
+        TRY(ds4_vk_graph_sync(m->g, err));
+    }
+out:
+    return st;
+}
+
+ds4_status ds4_vk_buffer_new(ds4_vk_memory *m, ds4_buf **out, const void *data, size_t n,
+                             const char *name, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_buf *b = NULL;
+    size_t padded, from;
+
+    if (!ds4_add_size(&padded, n ? n : 1, 15)) RAISE(DS4_ERR_MEMORY, "%s: %zu bytes", name, n);
+    padded &= ~(size_t)15;
+    if (padded > m->d->limits.maxStorageBufferRange)
+        RAISE(DS4_ERR_ENVIRONMENT, "%s: %zu bytes, the device binds at most %u", name, n,
+              m->d->limits.maxStorageBufferRange);
+    TRY(ds4_mem_alloc(&b, 1, sizeof *b, err));
+    b->n_bytes = n, b->n_padded = padded;
+    TRY(reserve(m, b, false, name, err));
+    from = data ? n & ~(size_t)3 : 0; /* under data only the padding needs it */
+    if (b->map) {
+        memset(b->map + from, 0, padded - from);
+    } else if (from < padded) {
+        TRY(ds4_vk_graph_zero(m->g, b->buffer, from, padded - from, err));
+        b->serial = ds4_vk_graph_serial(m->g);
+    }
+    if (data) TRY(upload(m, b, 0, data, n, err));
+    b->weight = data != NULL;
+    *out = b, b = NULL;
+out:
+    ds4_vk_buffer_free(m, b);
+    return st;
+}
+
+void ds4_vk_buffer_free(ds4_vk_memory *m, ds4_buf *b) {
+    if (!b) return;
+    /* A failed wait leaves nothing running that could be waited for. */
+    if (b->serial > ds4_vk_graph_done(m->g)) (void)ds4_vk_graph_sync(m->g, NULL);
+    release(m, b);
+    ds4_mem_free(b);
+}
+
+static ds4_status check_range(const ds4_buf *b, size_t off, size_t n, ds4_err *err) {
+    if (off <= b->n_bytes && n <= b->n_bytes - off) return DS4_OK;
+    return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE,
+                       "bytes %zu..%zu of a buffer of %zu bytes", off, off + n, b->n_bytes);
+}
+
+ds4_status ds4_vk_buffer_write(ds4_vk_memory *m, ds4_buf *b, size_t off, const void *src,
+                               size_t n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    TRY(check_range(b, off, n, err));
+    if (b->weight) RAISE(DS4_ERR_INTERNAL, "a write of %zu bytes to a read-only buffer", n);
+    TRY(upload(m, b, off, src, n, err));
+out:
+    return st;
+}
+
+ds4_status ds4_vk_buffer_read(ds4_vk_memory *m, ds4_buf *b, size_t off, void *dst, size_t n,
+                              ds4_err *err) {
+    ds4_status st = DS4_OK;
+    uint8_t *p = dst;
+
+    TRY(check_range(b, off, n, err));
+    if (b->map) {
+        TRY(ds4_vk_graph_sync(m->g, err));
+        memcpy(p, b->map + off, n);
+        goto out;
+    }
+    if (n > m->stage.n_bytes) TRY(ds4_vk_graph_sync(m->g, err)); /* stage_hold may free it */
+    TRY(stage_hold(m, n, err));
+    for (size_t at = 0, part; at < n; at += part) {
+        part = n - at < m->stage.n_bytes ? n - at : m->stage.n_bytes;
+        TRY(ds4_vk_graph_copy(m->g, m->stage.buffer, 0, b->buffer, off + at, part, err));
+        TRY(ds4_vk_graph_sync(m->g, err));
+        memcpy(p + at, m->stage.map, part);
+    }
+    if (n == 0) TRY(ds4_vk_graph_sync(m->g, err));
+out:
+    return st;
+}

@@ -1,0 +1,535 @@
+#include "engine/vk/vk_device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/mem.h"
+
+#define LAYER "VK_LAYER_KHRONOS_validation"
+
+ds4_status ds4_vk_fail(ds4_err *err, const char *origin, const char *what, VkResult r) {
+    switch (r) {
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        return ds4_err_set(err, DS4_ERR_MEMORY, origin, "%s: the host is out of memory", what);
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+        return ds4_err_set(err, DS4_ERR_MEMORY, origin, "%s: the device is out of memory",
+                           what);
+    case VK_ERROR_DEVICE_LOST:
+        return ds4_err_set(err, DS4_ERR_ENVIRONMENT, origin,
+                           "%s: the device was lost (reset, crash or watchdog)", what);
+    case VK_ERROR_INCOMPATIBLE_DRIVER:
+    case VK_ERROR_INITIALIZATION_FAILED:
+        return ds4_err_set(err, DS4_ERR_ENVIRONMENT, origin, "%s: no working Vulkan driver",
+                           what);
+    case VK_ERROR_LAYER_NOT_PRESENT:
+    case VK_ERROR_EXTENSION_NOT_PRESENT:
+    case VK_ERROR_FEATURE_NOT_PRESENT:
+        return ds4_err_set(err, DS4_ERR_ENVIRONMENT, origin,
+                           "%s: layer, extension or feature missing (VkResult %d)", what,
+                           (int)r);
+    case VK_TIMEOUT:
+        return ds4_err_set(err, DS4_ERR_ENVIRONMENT, origin, "%s: the device does not answer",
+                           what);
+    default:
+        return ds4_err_set(err, DS4_ERR_INTERNAL, origin, "%s: VkResult %d", what, (int)r);
+    }
+}
+
+static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(
+    VkDebugUtilsMessageSeverityFlagBitsEXT severity, VkDebugUtilsMessageTypeFlagsEXT type,
+    const VkDebugUtilsMessengerCallbackDataEXT *data, void *user) {
+    ds4_vk_device *d = user;
+    (void)severity, (void)type;
+    pthread_mutex_lock(&d->lock);
+    if (d->n_message++ == 0)
+        snprintf(d->message, sizeof d->message, "%s", data->pMessage ? data->pMessage : "");
+    pthread_mutex_unlock(&d->lock);
+    return VK_FALSE;
+}
+
+uint32_t ds4_vk_device_messages(const ds4_vk_device *d, char *text, size_t n) {
+    ds4_vk_device *w = (ds4_vk_device *)d; /* for the lock alone */
+    pthread_mutex_lock(&w->lock);
+    uint32_t count = d->n_message;
+    if (text) snprintf(text, n, "%s", d->message);
+    pthread_mutex_unlock(&w->lock);
+    return count;
+}
+
+static bool has_layer(void) {
+    VkLayerProperties *p = NULL;
+    uint32_t n = 0;
+    bool found = false;
+    if (vkEnumerateInstanceLayerProperties(&n, NULL) != VK_SUCCESS) return false;
+    if (ds4_mem_alloc(&p, n, sizeof *p, NULL) != DS4_OK) return false;
+    if (vkEnumerateInstanceLayerProperties(&n, p) == VK_SUCCESS)
+        for (uint32_t i = 0; i < n; i++) found |= !strcmp(p[i].layerName, LAYER);
+    ds4_mem_free(p);
+    return found;
+}
+
+static VkDebugUtilsMessengerCreateInfoEXT messenger_info(ds4_vk_device *d) {
+    return (VkDebugUtilsMessengerCreateInfoEXT){
+        .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
+        .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT |
+                           VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
+        /* GENERAL is the loader talking about other drivers: no fault of this program. */
+        .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
+        .pfnUserCallback = on_message,
+        .pUserData = d};
+}
+
+/* d: receives validation messages; NULL for an instance without layers. */
+static ds4_status instance_new(VkInstance *out, ds4_vk_device *d, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    static const char *const layers[] = {LAYER};
+    static const char *const extensions[] = {VK_EXT_DEBUG_UTILS_EXTENSION_NAME,
+                                             VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME};
+    static const VkValidationFeatureEnableEXT enabled[] = {
+        VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
+    uint32_t version = VK_API_VERSION_1_0;
+    VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+                             .pApplicationName = "ds4-drift",
+                             .apiVersion = VK_API_VERSION_1_2};
+    VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+                                 .pApplicationInfo = &app};
+    VkDebugUtilsMessengerCreateInfoEXT messenger = messenger_info(d);
+    VkValidationFeaturesEXT features = {.sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
+                                        .pNext = &messenger,
+                                        .enabledValidationFeatureCount = 1,
+                                        .pEnabledValidationFeatures = enabled};
+
+    TRYVK("Vulkan version", vkEnumerateInstanceVersion(&version));
+    if (version < VK_API_VERSION_1_1)
+        RAISE(DS4_ERR_ENVIRONMENT, "the Vulkan loader offers 1.0, wanted 1.1");
+    if (d) {
+        if (!has_layer())
+            RAISE(DS4_ERR_ENVIRONMENT, "validation wanted, but " LAYER " is not installed");
+        info.pNext = &features;
+        info.enabledLayerCount = 1, info.ppEnabledLayerNames = layers;
+        info.enabledExtensionCount = 2, info.ppEnabledExtensionNames = extensions;
+    }
+    TRYVK("Vulkan instance", vkCreateInstance(&info, NULL, out));
+out:
+    return st;
+}
+
+static ds4_status messenger_new(ds4_vk_device *d, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    VkDebugUtilsMessengerCreateInfoEXT info = messenger_info(d);
+    PFN_vkCreateDebugUtilsMessengerEXT create = (PFN_vkCreateDebugUtilsMessengerEXT)(void (*)(
+        void))vkGetInstanceProcAddr(d->instance, "vkCreateDebugUtilsMessengerEXT");
+    if (!create)
+        RAISE(DS4_ERR_ENVIRONMENT, "validation wanted, but VK_EXT_debug_utils is missing");
+    TRYVK("validation messenger", create(d->instance, &info, NULL, &d->messenger));
+out:
+    return st;
+}
+
+/* Everything asked of a physical device. Chained structs must stay where they are. */
+struct query {
+    VkExtensionProperties *extension;
+    uint32_t n_extension, api;
+    bool has_driver, has_controls, has_16, has_8, has_f16i8;
+    VkPhysicalDeviceProperties2 properties;
+    VkPhysicalDeviceSubgroupProperties subgroup;
+    VkPhysicalDeviceDriverProperties driver;
+    VkPhysicalDeviceFloatControlsProperties controls;
+    VkPhysicalDeviceFeatures2 features;
+    VkPhysicalDevice16BitStorageFeatures store16;
+    VkPhysicalDevice8BitStorageFeatures store8;
+    VkPhysicalDeviceShaderFloat16Int8Features f16i8;
+    uint32_t queue_family; /* UINT32_MAX: none computes */
+};
+
+static bool has_extension(const struct query *q, const char *name) {
+    for (uint32_t i = 0; i < q->n_extension; i++)
+        if (!strcmp(q->extension[i].extensionName, name)) return true;
+    return false;
+}
+
+/* In the core since `core`, or by extension before. */
+static bool has_feature(const struct query *q, uint32_t core, const char *name) {
+    return q->api >= core || has_extension(q, name);
+}
+
+static void query_chain(struct query *q, VkPhysicalDevice p) {
+    void **next = &q->properties.pNext;
+#define CHAIN(member, type)                                                                    \
+    (q->member.sType = (type), q->member.pNext = NULL, *next = &q->member,                     \
+     next = (void **)&q->member.pNext)
+    q->properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
+    CHAIN(subgroup, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES);
+    if (q->has_driver) CHAIN(driver, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
+    if (q->has_controls)
+        CHAIN(controls, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES);
+    vkGetPhysicalDeviceProperties2(p, &q->properties);
+
+    next = &q->features.pNext;
+    q->features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
+    if (q->has_16) CHAIN(store16, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES);
+    if (q->has_8) CHAIN(store8, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
+    if (q->has_f16i8)
+        CHAIN(f16i8, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
+#undef CHAIN
+    vkGetPhysicalDeviceFeatures2(p, &q->features);
+}
+
+/* The first family that computes. A family without graphics is not preferred: families differ
+ * in scheduling alone, and one queue is all that is used. */
+static ds4_status query_queue(struct query *q, VkPhysicalDevice p, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    VkQueueFamilyProperties *f = NULL;
+    uint32_t n = 0;
+
+    q->queue_family = UINT32_MAX;
+    vkGetPhysicalDeviceQueueFamilyProperties(p, &n, NULL);
+    TRY(ds4_mem_alloc(&f, n, sizeof *f, err));
+    vkGetPhysicalDeviceQueueFamilyProperties(p, &n, f);
+    for (uint32_t i = n; i-- > 0;)
+        if (f[i].queueCount && (f[i].queueFlags & VK_QUEUE_COMPUTE_BIT)) q->queue_family = i;
+out:
+    ds4_mem_free(f);
+    return st;
+}
+
+/* Owns: the caller frees q->extension. */
+static ds4_status query_init(struct query *q, VkPhysicalDevice p, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    VkPhysicalDeviceProperties first;
+
+    memset(q, 0, sizeof *q);
+    vkGetPhysicalDeviceProperties(p, &first);
+    q->api = first.apiVersion;
+    q->queue_family = UINT32_MAX;
+    TRYVK("device extensions",
+          vkEnumerateDeviceExtensionProperties(p, NULL, &q->n_extension, NULL));
+    TRY(ds4_mem_alloc(&q->extension, q->n_extension, sizeof *q->extension, err));
+    TRYVK("device extensions",
+          vkEnumerateDeviceExtensionProperties(p, NULL, &q->n_extension, q->extension));
+    if (q->api < VK_API_VERSION_1_1) {
+        q->properties.properties = first;
+        goto out;
+    }
+    q->has_driver = has_feature(q, VK_API_VERSION_1_2, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
+    q->has_controls =
+        has_feature(q, VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME);
+    q->has_8 = has_feature(q, VK_API_VERSION_1_2, VK_KHR_8BIT_STORAGE_EXTENSION_NAME);
+    q->has_f16i8 =
+        has_feature(q, VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
+    q->has_16 = true; /* core since 1.1 */
+    query_chain(q, p);
+    TRY(query_queue(q, p, err));
+out:
+    return st;
+}
+
+static uint32_t query_caps(const struct query *q) {
+    const VkPhysicalDeviceFeatures *f = &q->features.features;
+    VkSubgroupFeatureFlags sg = q->subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT
+                                    ? q->subgroup.supportedOperations
+                                    : 0;
+    const struct {
+        ds4_vk_cap cap;
+        VkBool32 on;
+    } row[] = {
+        {DS4_VK_CAP_SHADER, VK_TRUE},
+        {DS4_VK_CAP_SG_BASIC, sg & VK_SUBGROUP_FEATURE_BASIC_BIT},
+        {DS4_VK_CAP_SG_VOTE, sg & VK_SUBGROUP_FEATURE_VOTE_BIT},
+        {DS4_VK_CAP_SG_ARITHMETIC, sg & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT},
+        {DS4_VK_CAP_SG_BALLOT, sg & VK_SUBGROUP_FEATURE_BALLOT_BIT},
+        {DS4_VK_CAP_SG_SHUFFLE, sg & VK_SUBGROUP_FEATURE_SHUFFLE_BIT},
+        {DS4_VK_CAP_SG_RELATIVE, sg & VK_SUBGROUP_FEATURE_SHUFFLE_RELATIVE_BIT},
+        {DS4_VK_CAP_SG_CLUSTERED, sg & VK_SUBGROUP_FEATURE_CLUSTERED_BIT},
+        {DS4_VK_CAP_SG_QUAD, sg & VK_SUBGROUP_FEATURE_QUAD_BIT},
+        {DS4_VK_CAP_FLOAT16, q->f16i8.shaderFloat16},
+        {DS4_VK_CAP_FLOAT64, f->shaderFloat64},
+        {DS4_VK_CAP_INT64, f->shaderInt64},
+        {DS4_VK_CAP_INT16, f->shaderInt16},
+        {DS4_VK_CAP_INT8, q->f16i8.shaderInt8},
+        {DS4_VK_CAP_STORE16, q->store16.storageBuffer16BitAccess},
+        {DS4_VK_CAP_UNIFORM16, q->store16.uniformAndStorageBuffer16BitAccess},
+        {DS4_VK_CAP_STORE8, q->store8.storageBuffer8BitAccess},
+        {DS4_VK_CAP_UNIFORM8, q->store8.uniformAndStorageBuffer8BitAccess},
+        {DS4_VK_CAP_DENORM_PRESERVE, q->controls.shaderDenormPreserveFloat32},
+        {DS4_VK_CAP_DENORM_FLUSH, q->controls.shaderDenormFlushToZeroFloat32},
+        {DS4_VK_CAP_SZ_INF_NAN, q->controls.shaderSignedZeroInfNanPreserveFloat32},
+        {DS4_VK_CAP_RTE, q->controls.shaderRoundingModeRTEFloat32},
+    };
+    uint32_t caps = 0;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        if (row[i].on) caps |= 1u << row[i].cap;
+    return caps;
+}
+
+/* Why a device cannot be opened, or NULL. */
+static const char *query_unfit(const struct query *q) {
+    if (q->api < VK_API_VERSION_1_1) return "it offers Vulkan 1.0, wanted 1.1";
+    if (q->queue_family == UINT32_MAX) return "it has no compute queue";
+    if (q->properties.properties.limits.maxPerStageDescriptorStorageBuffers < DS4_MAX_BIND)
+        return "it binds fewer than 8 storage buffers to a kernel";
+    return NULL;
+}
+
+static void fact_add(ds4_vk_device_info *info, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void fact_add(ds4_vk_device_info *info, const char *key, const char *fmt, ...) {
+    if (info->n_fact == DS4_VK_MAX_FACT) return;
+    ds4_vk_fact *f = &info->fact[info->n_fact++];
+    va_list ap;
+    va_start(ap, fmt);
+    snprintf(f->key, sizeof f->key, "%s", key);
+    vsnprintf(f->value, sizeof f->value, fmt, ap);
+    va_end(ap);
+}
+
+static const char *independence(VkShaderFloatControlsIndependence i) {
+    return i == VK_SHADER_FLOAT_CONTROLS_INDEPENDENCE_32_BIT_ONLY ? "32 bit only"
+           : i == VK_SHADER_FLOAT_CONTROLS_INDEPENDENCE_ALL       ? "all"
+                                                                  : "none";
+}
+
+/* Each property under its own name, and the float32 ones joined as "float_controls". */
+static void facts_controls(ds4_vk_device_info *info, const struct query *q) {
+    const VkPhysicalDeviceFloatControlsProperties *c = &q->controls;
+    if (!q->has_controls) {
+        fact_add(info, "float_controls", "unknown: VK_KHR_shader_float_controls is missing");
+        return;
+    }
+    fact_add(info, "float_controls", "f32:%s%s%s%s%s",
+             c->shaderSignedZeroInfNanPreserveFloat32 ? " zero_inf_nan_preserve" : "",
+             c->shaderDenormPreserveFloat32 ? " denorm_preserve" : "",
+             c->shaderDenormFlushToZeroFloat32 ? " denorm_flush" : "",
+             c->shaderRoundingModeRTEFloat32 ? " rte" : "",
+             c->shaderRoundingModeRTZFloat32 ? " rtz" : "");
+    fact_add(info, "float_controls.denormBehaviorIndependence", "%s",
+             independence(c->denormBehaviorIndependence));
+    fact_add(info, "float_controls.roundingModeIndependence", "%s",
+             independence(c->roundingModeIndependence));
+#define CONTROL(name)                                                                          \
+    fact_add(info, "float_controls." #name "16", "%d", c->name##16 != 0);                      \
+    fact_add(info, "float_controls." #name "32", "%d", c->name##32 != 0);                      \
+    fact_add(info, "float_controls." #name "64", "%d", c->name##64 != 0)
+    CONTROL(shaderSignedZeroInfNanPreserveFloat);
+    CONTROL(shaderDenormPreserveFloat);
+    CONTROL(shaderDenormFlushToZeroFloat);
+    CONTROL(shaderRoundingModeRTEFloat);
+    CONTROL(shaderRoundingModeRTZFloat);
+#undef CONTROL
+}
+
+static void facts_limits(ds4_vk_device_info *info, const struct query *q) {
+    const VkPhysicalDeviceLimits *l = &q->properties.properties.limits;
+    fact_add(info, "max_storage_buffer_range_bytes", "%u", l->maxStorageBufferRange);
+    fact_add(info, "max_shared_memory_bytes", "%u", l->maxComputeSharedMemorySize);
+    fact_add(info, "max_workgroup_invocations", "%u", l->maxComputeWorkGroupInvocations);
+    fact_add(info, "max_workgroup_size", "%u,%u,%u", l->maxComputeWorkGroupSize[0],
+             l->maxComputeWorkGroupSize[1], l->maxComputeWorkGroupSize[2]);
+    fact_add(info, "max_workgroup_count", "%u,%u,%u", l->maxComputeWorkGroupCount[0],
+             l->maxComputeWorkGroupCount[1], l->maxComputeWorkGroupCount[2]);
+    fact_add(info, "max_memory_allocations", "%u", l->maxMemoryAllocationCount);
+}
+
+static void facts_caps(ds4_vk_device_info *info, uint32_t caps) {
+    static const char *const name[] = {
+#define CAP(id, number, text) #id,
+        DS4_VK_CAPS(CAP)
+#undef CAP
+    };
+    char text[256] = "";
+    size_t at = 0;
+    for (uint32_t i = 0; i < DS4_VK_CAP_COUNT; i++)
+        if ((caps >> i & 1u) && at + strlen(name[i]) + 2 < sizeof text)
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? " " : "", name[i]);
+    fact_add(info, "kernel_features", "%s", text);
+}
+
+static void info_fill(ds4_vk_device_info *info, const struct query *q) {
+    static const char *const type[] = {"other", "integrated", "discrete", "virtual", "cpu"};
+    const VkPhysicalDeviceProperties *p = &q->properties.properties;
+    uint32_t t = (uint32_t)p->deviceType;
+    memset(info, 0, sizeof *info);
+    info->unfit = query_unfit(q);
+    fact_add(info, "device", "%s", p->deviceName);
+    fact_add(info, "device_type", "%s", t < 5 ? type[t] : "other");
+    fact_add(info, "vendor_id", "0x%04x", p->vendorID);
+    fact_add(info, "device_id", "0x%04x", p->deviceID);
+    fact_add(info, "api_version", "%u.%u.%u", VK_API_VERSION_MAJOR(q->api),
+             VK_API_VERSION_MINOR(q->api), VK_API_VERSION_PATCH(q->api));
+    fact_add(info, "driver", "%s", q->has_driver ? q->driver.driverName : "unknown");
+    fact_add(info, "driver_info", "%s", q->has_driver ? q->driver.driverInfo : "unknown");
+    fact_add(info, "driver_version", "0x%08x", p->driverVersion);
+    fact_add(info, "subgroup_size", "%u", q->subgroup.subgroupSize);
+    fact_add(info, "cooperative_matrix", "%s",
+             has_extension(q, "VK_KHR_cooperative_matrix")  ? "VK_KHR_cooperative_matrix"
+             : has_extension(q, "VK_NV_cooperative_matrix") ? "VK_NV_cooperative_matrix"
+                                                            : "none");
+    facts_caps(info, query_caps(q));
+    facts_limits(info, q);
+    facts_controls(info, q);
+}
+
+/* Owns: the caller frees *out. */
+static ds4_status physical_list(VkInstance instance, VkPhysicalDevice **out, uint32_t *n,
+                                ds4_err *err) {
+    ds4_status st = DS4_OK;
+    VkPhysicalDevice *list = NULL;
+    uint32_t count = 0;
+    VkResult r = vkEnumeratePhysicalDevices(instance, &count, NULL);
+
+    if (r == VK_ERROR_INITIALIZATION_FAILED) r = VK_SUCCESS, count = 0; /* no driver at all */
+    TRYVK("device list", r);
+    TRY(ds4_mem_alloc(&list, count, sizeof *list, err));
+    if (count) TRYVK("device list", vkEnumeratePhysicalDevices(instance, &count, list));
+    *out = list, *n = count, list = NULL;
+out:
+    ds4_mem_free(list);
+    return st;
+}
+
+/* The device to open; q describes it on success. Owns: as query_init. */
+static ds4_status choose(ds4_vk_device *d, int32_t wanted, struct query *q, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    VkPhysicalDevice *list = NULL;
+    uint32_t n = 0;
+    const char *unfit = NULL;
+
+    TRY(physical_list(d->instance, &list, &n, err));
+    if (n == 0) RAISE(DS4_ERR_ENVIRONMENT, "no Vulkan device");
+    if (wanted < -1 || (wanted >= 0 && (uint32_t)wanted >= n))
+        RAISE(DS4_ERR_USAGE, "Vulkan device %d: there are %u, counted from 0", wanted, n);
+    for (uint32_t pass = 0; pass < 2 && !d->physical; pass++)
+        for (uint32_t i = 0; i < n && !d->physical; i++) {
+            if (wanted >= 0 && i != (uint32_t)wanted) continue;
+            ds4_mem_free(q->extension), q->extension = NULL;
+            TRY(query_init(q, list[i], err));
+            bool cpu = q->properties.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
+            if (cpu && pass == 0 && wanted < 0) continue;
+            unfit = query_unfit(q);
+            if (!unfit) d->physical = list[i];
+        }
+    if (!d->physical)
+        RAISE(DS4_ERR_ENVIRONMENT, "Vulkan device %s is not fit: %s",
+              q->properties.properties.deviceName, unfit ? unfit : "unknown reason");
+out:
+    ds4_mem_free(list);
+    return st;
+}
+
+/* Enables the features that kernels may declare, and nothing else. */
+static ds4_status logical_new(ds4_vk_device *d, struct query *q, ds4_err *err) {
+    static const char *const wish[] = {VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME,
+                                       VK_KHR_8BIT_STORAGE_EXTENSION_NAME,
+                                       VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME};
+    ds4_status st = DS4_OK;
+    const char *extension[sizeof wish / sizeof *wish];
+    const float priority = 1.0f;
+    VkPhysicalDeviceFeatures all = q->features.features;
+    VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                     .queueFamilyIndex = q->queue_family,
+                                     .queueCount = 1,
+                                     .pQueuePriorities = &priority};
+    VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                               .pNext = &q->features,
+                               .queueCreateInfoCount = 1,
+                               .pQueueCreateInfos = &queue,
+                               .ppEnabledExtensionNames = extension};
+
+    memset(&q->features.features, 0, sizeof q->features.features);
+    q->features.features.shaderFloat64 = all.shaderFloat64;
+    q->features.features.shaderInt64 = all.shaderInt64;
+    q->features.features.shaderInt16 = all.shaderInt16;
+    q->store16.storagePushConstant16 = q->store16.storageInputOutput16 = VK_FALSE;
+    q->store8.storagePushConstant8 = VK_FALSE;
+    for (size_t i = 0; i < sizeof wish / sizeof *wish; i++)
+        if (q->api < VK_API_VERSION_1_2 && has_extension(q, wish[i]))
+            extension[info.enabledExtensionCount++] = wish[i];
+    TRYVK("Vulkan device", vkCreateDevice(d->physical, &info, NULL, &d->device));
+    vkGetDeviceQueue(d->device, q->queue_family, 0, &d->queue);
+    d->queue_family = q->queue_family;
+out:
+    return st;
+}
+
+/* Mapping pays where the host and the device share their memory. */
+static bool can_map(const ds4_vk_device *d, VkPhysicalDeviceType type) {
+    const VkMemoryPropertyFlags want = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT |
+                                       VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                       VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    if (type != VK_PHYSICAL_DEVICE_TYPE_CPU && type != VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU)
+        return false;
+    for (uint32_t i = 0; i < d->memory.memoryTypeCount; i++)
+        if ((d->memory.memoryTypes[i].propertyFlags & want) == want) return true;
+    return false;
+}
+
+ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_vk_device *d = NULL;
+    struct query q = {0};
+
+    TRY(ds4_mem_alloc(&d, 1, sizeof *d, err));
+    pthread_mutex_init(&d->lock, NULL);
+    TRY(instance_new(&d->instance, opt->validation ? d : NULL, err));
+    if (opt->validation) TRY(messenger_new(d, err));
+    TRY(choose(d, opt->device, &q, err));
+    d->limits = q.properties.properties.limits;
+    d->caps = query_caps(&q);
+    vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memory);
+    d->mapped = !opt->staged && can_map(d, q.properties.properties.deviceType);
+    info_fill(&d->info, &q);
+    fact_add(&d->info, "memory", "%s", d->mapped ? "mapped" : "staged");
+    fact_add(&d->info, "validation", "%s", opt->validation ? "on" : "off");
+    TRY(logical_new(d, &q, err));
+    *out = d, d = NULL;
+out:
+    ds4_mem_free(q.extension);
+    ds4_vk_device_close(d);
+    return st;
+}
+
+void ds4_vk_device_close(ds4_vk_device *d) {
+    if (!d) return;
+    if (d->device) vkDestroyDevice(d->device, NULL);
+    if (d->messenger) {
+        PFN_vkDestroyDebugUtilsMessengerEXT destroy =
+            (PFN_vkDestroyDebugUtilsMessengerEXT)(void (*)(void))vkGetInstanceProcAddr(
+                d->instance, "vkDestroyDebugUtilsMessengerEXT");
+        if (destroy) destroy(d->instance, d->messenger, NULL);
+    }
+    if (d->instance) vkDestroyInstance(d->instance, NULL);
+    pthread_mutex_destroy(&d->lock);
+    ds4_mem_free(d);
+}
+
+ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    VkInstance instance = NULL;
+    VkPhysicalDevice *list = NULL;
+    ds4_vk_device_info *info = NULL;
+    struct query q = {0};
+    ds4_err first = {0};
+    uint32_t count = 0;
+
+    st = instance_new(&instance, NULL, &first);
+    if (st == DS4_ERR_ENVIRONMENT) {
+        st = DS4_OK; /* a loader without drivers: an empty list */
+    } else if (st != DS4_OK) {
+        RAISE(st, "%s", first.message);
+    } else {
+        TRY(physical_list(instance, &list, &count, err));
+    }
+    TRY(ds4_mem_alloc(&info, count, sizeof *info, err));
+    for (uint32_t i = 0; i < count; i++) {
+        ds4_mem_free(q.extension), q.extension = NULL;
+        TRY(query_init(&q, list[i], err));
+        info_fill(&info[i], &q);
+    }
+    *out = info, *n = count, info = NULL;
+out:
+    ds4_mem_free(q.extension);
+    ds4_mem_free(info);
+    ds4_mem_free(list);
+    if (instance) vkDestroyInstance(instance, NULL);
+    return st;
+}

@@ -1,0 +1,84 @@
+#ifndef DS4_VK_DEVICE_H
+#define DS4_VK_DEVICE_H
+/* Instance, device, queue, and what the device says of its float rules. */
+#include <pthread.h>
+#include <vulkan/vulkan.h>
+
+#include "engine/vk/vk.h"
+
+/* SPIR-V capabilities that a kernel may declare: name, number, what a device without it lacks.
+ * A module that declares any other is refused. Those of subgroups stand first. */
+#define DS4_VK_CAPS(X)                                                                         \
+    X(SG_BASIC, 61, "basic subgroup operations in compute")                                    \
+    X(SG_VOTE, 62, "subgroup votes in compute")                                                \
+    X(SG_ARITHMETIC, 63, "subgroup arithmetic in compute")                                     \
+    X(SG_BALLOT, 64, "subgroup ballots in compute")                                            \
+    X(SG_SHUFFLE, 65, "subgroup shuffles in compute")                                          \
+    X(SG_RELATIVE, 66, "relative subgroup shuffles in compute")                                \
+    X(SG_CLUSTERED, 67, "clustered subgroup operations in compute")                            \
+    X(SG_QUAD, 68, "subgroup quads in compute")                                                \
+    X(FLOAT16, 9, "shaderFloat16")                                                             \
+    X(FLOAT64, 10, "shaderFloat64")                                                            \
+    X(INT64, 11, "shaderInt64")                                                                \
+    X(INT16, 22, "shaderInt16")                                                                \
+    X(INT8, 39, "shaderInt8")                                                                  \
+    X(STORE16, 4433, "storageBuffer16BitAccess")                                               \
+    X(UNIFORM16, 4434, "uniformAndStorageBuffer16BitAccess")                                   \
+    X(STORE8, 4448, "storageBuffer8BitAccess")                                                 \
+    X(UNIFORM8, 4449, "uniformAndStorageBuffer8BitAccess")                                     \
+    X(DENORM_PRESERVE, 4464, "shaderDenormPreserveFloat32")                                    \
+    X(DENORM_FLUSH, 4465, "shaderDenormFlushToZeroFloat32")                                    \
+    X(SZ_INF_NAN, 4466, "shaderSignedZeroInfNanPreserveFloat32")                               \
+    X(RTE, 4467, "shaderRoundingModeRTEFloat32")                                               \
+    X(SHADER, 1, "shaders")
+
+typedef enum ds4_vk_cap {
+#define CAP(id, number, text) DS4_VK_CAP_##id,
+    DS4_VK_CAPS(CAP)
+#undef CAP
+        DS4_VK_CAP_COUNT
+} ds4_vk_cap;
+
+#define DS4_VK_CAP_BIT(id) (1u << DS4_VK_CAP_##id)
+#define DS4_VK_CAP_SUBGROUP ((1u << DS4_VK_CAP_FLOAT16) - 1u)
+
+typedef struct ds4_vk_device {
+    VkInstance instance;
+    VkDebugUtilsMessengerEXT messenger;
+    VkPhysicalDevice physical;
+    VkDevice device;
+    VkQueue queue;
+    uint32_t queue_family;
+    VkPhysicalDeviceLimits limits;
+    VkPhysicalDeviceMemoryProperties memory;
+    uint32_t caps;     /* DS4_VK_CAP_BIT of everything that kernels may use */
+    uint32_t n_memory; /* live allocations; the device limits their number */
+    bool mapped;       /* buffers live in memory that is mapped, else they are staged */
+    ds4_vk_device_info info;
+    pthread_mutex_t lock; /* the messenger may be called from any thread */
+    uint32_t n_message;
+    char message[256]; /* the first, shortened */
+} ds4_vk_device;
+
+/* See ds4_vk_open. Owns: the caller closes *out. */
+ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds4_err *err);
+void ds4_vk_device_close(ds4_vk_device *d);
+
+/* Number of validation messages so far; the first one is copied to text (may be NULL). */
+uint32_t ds4_vk_device_messages(const ds4_vk_device *d, char *text, size_t n);
+
+/* Turns a VkResult into a status and a message: memory, environment (device lost, no driver,
+ * time out) or internal. */
+ds4_status ds4_vk_fail(ds4_err *err, const char *origin, const char *what, VkResult r);
+
+/* Like TRY, for calls that return a VkResult. */
+#define TRYVK(what, call)                                                                      \
+    do {                                                                                       \
+        VkResult tryvk_ = (call);                                                              \
+        if (tryvk_ != VK_SUCCESS) {                                                            \
+            st = ds4_vk_fail(err, DS4_HERE, (what), tryvk_);                                   \
+            goto out;                                                                          \
+        }                                                                                      \
+    } while (0)
+
+#endif

@@ -1,0 +1,82 @@
+#ifndef DS4_VK_KERNEL_H
+#define DS4_VK_KERNEL_H
+/* Rows of kernels/kernels.def become pipelines: reflected, checked, cached.
+ *
+ * The SPIR-V of every row is part of the program. Opening reflects each module and refuses a
+ * row that disagrees with ops.def, args.h or its own line in the manifest; pipelines are made
+ * when a call first needs them, one per (row, weight type, honoured variant bits). */
+#include "engine/vk/vk_graph.h"
+
+/* Flags of the `needs` column. */
+#define DS4_VK_NEED_SUBGROUP 1u /* basic and arithmetic subgroup operations */
+#define DS4_VK_NEED_TENSOR 2u   /* stages f16 operands: ds4_row_info.tensor */
+
+/* Specialization constants. */
+enum {
+    DS4_VK_SPEC_X, /* local size, from the manifest */
+    DS4_VK_SPEC_Y,
+    DS4_VK_SPEC_Z,        /* 1 */
+    DS4_VK_SPEC_WTYPE,    /* GGUF type id of ds4_call.wtype */
+    DS4_VK_SPEC_VARIANTS, /* ds4_call.variants & ds4_row_info.variants */
+    DS4_VK_SPEC_COUNT
+};
+
+/* A line of kernels.def. */
+typedef struct ds4_vk_row {
+    ds4_op op;
+    const char *name; /* "<op>__<row>", the SPIR-V's name */
+    ds4_row_info info;
+    const uint32_t *code[2], *code_end[2]; /* plain; built with -DSAFE (the same for strict) */
+    uint32_t lx, ly, per_x, per_y, needs;
+    uint32_t variants;        /* the column; info.variants adds those of the row's kind */
+    uint32_t min_tok;         /* fewest units along the op's token dimension: y of the grid, or
+                                 x when the grid of the op has one dimension */
+    const char *min_tok_text; /* the refusal below that */
+} ds4_vk_row;
+
+/* The manifest in its order; strict rows stand first among those of their op. */
+const ds4_vk_row *ds4_vk_row_table(size_t *n);
+
+/* What a SPIR-V module declares. */
+typedef struct ds4_vk_reflection {
+    uint32_t bindings;     /* bit k: set 0, binding k is a storage buffer */
+    uint32_t push_bytes;   /* of the push-constant block; 0: none */
+    uint32_t spec_ids;     /* bit k: constant id k exists */
+    uint32_t local[3];     /* fixed local size; 0 where constant id d sets dimension d */
+    uint32_t caps;         /* DS4_VK_CAP_BIT */
+    uint32_t shared_bytes; /* of arrays whose length is known here; a lower bound */
+} ds4_vk_reflection;
+
+/* Reads a module. local: values of constants 0-2 for the sizes of shared arrays. Errors:
+ * DS4_ERR_INTERNAL for what is no SPIR-V compute module or declares an unknown capability. */
+ds4_status ds4_vk_reflect(ds4_vk_reflection *out, const uint32_t *word, size_t n_word,
+                          const uint32_t local[3], const char *name, ds4_err *err);
+
+/* DS4_ERR_INTERNAL when the module disagrees with ops.def (bindings; the scratch input may be
+ * missing), args.h (push constants) or the row (local size, subgroup use). */
+ds4_status ds4_vk_row_check(const ds4_vk_row *row, const ds4_vk_reflection *r, ds4_err *err);
+
+typedef struct ds4_vk_kernels ds4_vk_kernels;
+
+/* Reflects and checks the whole manifest. Owns: the caller frees *out, before the device. */
+ds4_status ds4_vk_kernels_new(ds4_vk_kernels **out, ds4_vk_device *d, ds4_vk_graph *g,
+                              ds4_err *err);
+void ds4_vk_kernels_free(ds4_vk_kernels *k);
+
+uint32_t ds4_vk_kernels_n_row(const ds4_vk_kernels *k, ds4_op op);
+const ds4_vk_row *ds4_vk_kernels_row(const ds4_vk_kernels *k, ds4_op op, uint32_t i);
+
+/* Static text that says why row i of an op cannot execute the call, or NULL. */
+const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, uint32_t i);
+
+/* The pipeline of a call; made on first use. base: it has to accept a first workgroup other
+ * than zero. */
+ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i, bool base,
+                                   VkPipeline *out, ds4_err *err);
+
+/* "spirv.<op>__<row>" (with ".safe" appended for the SAFE build) and the 128-bit xxh3 of its
+ * bytes, for the i-th module that a pipeline was made of. */
+bool ds4_vk_kernels_fact(const ds4_vk_kernels *k, uint32_t i, const char **key,
+                         const char **value);
+
+#endif

@@ -1,0 +1,67 @@
+# SPIR-V of every row of kernels.def, and the object that embeds it. Included by the Makefile that
+# sets B (build folder) and CC; it links $(KERNEL_OBJ). A row becomes <op>__<row>.spv and, unless it
+# is strict, <op>__<row>.safe.spv built with -DSAFE.
+GLSLC       ?= glslc
+GLSLC_FLAGS := --target-env=vulkan1.1 -O -I kernels/glsl -I kernels
+KERNEL_DIR  := $(B)/kernels
+KERNEL_OBJ  := $(KERNEL_DIR)/spirv.o
+KERNEL_DEPS := $(wildcard kernels/glsl/*.glsl) kernels/args.h
+
+# The rows in words: ROW op row source "flags". -undef: no system macro may touch a name.
+define KERNEL_ROWS
+printf '%s\n' '#define KERNEL(op, row, source, flags, ...) ROW op row source flags' \
+	'#include "kernels/kernels.def"' | $(CC) -E -P -undef -x c -I. -
+endef
+
+# One rule per module. Flags go through a file that is rewritten only when they change, so that
+# an edit of one row compiles that row alone.
+define KERNEL_AWK
+function module(name, flags,  file, old) {
+    file = dir "/" name ".flags"; old = ""
+    if ((getline old < file) <= 0 || old != flags) { close(file); print flags > file }
+    close(file)
+    printf "SPV += %s/%s.spv\n", dir, name
+    printf "%s/%s.spv: kernels/%s.comp %s $$(KERNEL_DEPS)\n", dir, name, $$4, file
+    printf "\t$$(GLSLC) $$(GLSLC_FLAGS) %s -o $$@ $$<\n", flags
+}
+function symbol(name, file) {
+    printf ".balign 16\n.global %s\n%s:\n.incbin \"%s/%s.spv\"\n", name, name, dir, file > asm
+    printf ".global %s_end\n%s_end:\n", name, name > asm
+}
+function alias(name, old) { printf ".global %s\n.set %s, %s\n", name, name, old > asm }
+BEGIN { print ".section .rodata" > asm }
+$$1 == "ROW" {
+    flags = $$0; sub(/^[^"]*/, "", flags); gsub(/"/, "", flags)
+    if ($$3 == "strict" && flags !~ /-DSTRICT/) flags = "-DSTRICT " flags
+    name = $$2 "__" $$3
+    module(name, flags)
+    symbol("ds4_spv_" name, name)
+    if ($$3 == "strict") {
+        alias("ds4_spv_safe_" name, "ds4_spv_" name)
+        alias("ds4_spv_safe_" name "_end", "ds4_spv_" name "_end")
+    } else {
+        module(name ".safe", "-DSAFE " flags)
+        symbol("ds4_spv_safe_" name, name ".safe")
+    }
+}
+END { print ".section .note.GNU-stack,\"\",%progbits" > asm }
+endef
+export KERNEL_AWK
+
+$(B)/kernels.rules.mk: kernels/kernels.def kernels/kernels.mk
+	@mkdir -p $(KERNEL_DIR)
+	@$(KERNEL_ROWS) > $(KERNEL_DIR)/rows.txt
+	@awk -v dir=$(KERNEL_DIR) -v asm=$(KERNEL_DIR)/spirv.S.new "$$KERNEL_AWK" \
+		$(KERNEL_DIR)/rows.txt > $@.new
+	@cmp -s $(KERNEL_DIR)/spirv.S.new $(KERNEL_DIR)/spirv.S || \
+		cp $(KERNEL_DIR)/spirv.S.new $(KERNEL_DIR)/spirv.S
+	@mv $@.new $@
+
+# Goals that build nothing do not need the rules.
+ifneq ($(filter-out clean help format,$(or $(MAKECMDGOALS),all)),)
+include $(B)/kernels.rules.mk
+endif
+
+$(KERNEL_DIR)/spirv.S: $(B)/kernels.rules.mk ;
+$(KERNEL_OBJ): $(KERNEL_DIR)/spirv.S $(SPV)
+	$(CC) -c -o $@ $<

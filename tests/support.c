@@ -1,0 +1,55 @@
+#include "tests/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/vk/vk.h"
+
+void test_ok(ds4_status st, const ds4_err *err) {
+    if (st != DS4_OK) fail_msg("%s (%s)", err->message, err->origin);
+}
+
+char *test_read_file(const char *path, size_t *n) {
+    FILE *f = fopen(path, "rb");
+    if (!f) fail_msg("%s: cannot open", path);
+    fseek(f, 0, SEEK_END);
+    long size = ftell(f);
+    rewind(f);
+    char *p = malloc((size_t)size + 1);
+    assert_int_equal(fread(p, 1, (size_t)size, f), size);
+    p[size] = 0;
+    fclose(f);
+    *n = (size_t)size;
+    return p;
+}
+
+uint32_t test_read_tokens(const char *path, int32_t **out) {
+    size_t bytes;
+    uint32_t n = 0;
+    char *text = test_read_file(path, &bytes), *p = text, *end;
+    *out = malloc((bytes / 2 + 1) * sizeof **out);
+    for (long v = strtol(p, &end, 10); end != p; p = end, v = strtol(p, &end, 10)) (*out)[n++] = (int32_t)v;
+    free(text);
+    return n;
+}
+
+ds4_engine *test_engine(const char *engine, const char *model) {
+    ds4_engine *e = NULL;
+    ds4_err err;
+    test_ok(ds4_engine_open(&e, model, &(ds4_engine_options){.engine = engine, .device = -1}, &err), &err);
+    return e;
+}
+
+bool test_has_device(void) {
+    ds4_backend *b = NULL;
+    ds4_err err;
+    if (ds4_vk_open(&b, NULL, &err) == DS4_OK) {
+        b->ops->close(b);
+        return true;
+    }
+    const char *require = getenv("REQUIRE_GPU");
+    if (require && !strcmp(require, "1")) fail_msg("REQUIRE_GPU=1: %s", err.message);
+    print_message("SKIPPED: %s\n", err.message);
+    return false;
+}
