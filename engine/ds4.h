@@ -21,6 +21,9 @@ typedef struct ds4_engine_options {
     bool allow_unknown_env; /* accept DS4_ variables that nothing here knows */
 } ds4_engine_options;
 
+/* Opens a backend alone, by opt->engine. Owns: the caller ends it with ops->close. */
+ds4_status ds4_backend_open(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err);
+
 /* Maps the model, binds its weights, opens the backend and reads the variants from the
  * environment. Owns: the caller closes *out. */
 ds4_status ds4_engine_open(ds4_engine **out, const char *model_path,
@@ -33,6 +36,8 @@ const ds4_tokenizer *ds4_engine_tokenizer(const ds4_engine *e); /* NULL: see bel
 ds4_status ds4_engine_load_tokenizer(ds4_engine *e, ds4_err *err);
 ds4_backend *ds4_engine_backend(const ds4_engine *e);
 const ds4_variant_set *ds4_engine_variants(const ds4_engine *e);
+/* Sets a variant for every plan made from now on; origin is static text ("command line"). */
+void ds4_engine_set_variant(ds4_engine *e, ds4_variant v, bool on, const char *origin);
 const ds4_gguf *ds4_engine_gguf(const ds4_engine *e);
 const char *ds4_engine_model_path(const ds4_engine *e);
 
@@ -56,6 +61,7 @@ void ds4_session_observe(ds4_session *s, const ds4_observer *o); /* NULL: nobody
 ds4_status ds4_session_eval(ds4_session *s, const int32_t *token, uint32_t n, ds4_phase phase,
                             ds4_err *err);
 uint32_t ds4_session_n_tok(const ds4_session *s);
+uint32_t ds4_session_n_vocab(const ds4_session *s);
 /* Logits after the last token, [n_vocab]. */
 const float *ds4_session_logits(const ds4_session *s);
 const ds4_ledger *ds4_session_ledger(const ds4_session *s);

@@ -24,10 +24,9 @@ static const struct {
     ds4_status (*open)(ds4_backend **, const ds4_engine_options *, ds4_err *);
 } backends[] = {{"ref", open_ref}, {"vk", open_vk}};
 
-static ds4_status open_backend(ds4_engine *e, const ds4_engine_options *opt, ds4_err *err) {
+ds4_status ds4_backend_open(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
-        if (!strcmp(backends[i].name, opt->engine))
-            return backends[i].open(&e->backend, opt, err);
+        if (!strcmp(backends[i].name, opt->engine)) return backends[i].open(out, opt, err);
     return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "engine: found \"%s\", wanted ref or vk",
                        opt->engine);
 }
@@ -106,7 +105,7 @@ ds4_status ds4_engine_open(ds4_engine **out, const char *model_path,
     TRY(ds4_gguf_open(&e->gguf, model_path, err));
     TRY(ds4_config_read(&e->config, e->gguf, err));
     TRY(ds4_weights_bind(&e->weights, e->gguf, &e->config, err));
-    TRY(open_backend(e, opt, err));
+    TRY(ds4_backend_open(&e->backend, opt, err));
     TRY(load_bufs(e, err));
     *out = e, e = NULL;
 out:
@@ -152,4 +151,9 @@ ds4_status ds4_engine_load_tokenizer(ds4_engine *e, ds4_err *err) {
 
 ds4_status ds4_engine_plan(const ds4_engine *e, ds4_plan **out, ds4_err *err) {
     return ds4_plan_new(out, e->backend, e->config.n_layer, e->variants.bits, err);
+}
+
+void ds4_engine_set_variant(ds4_engine *e, ds4_variant v, bool on, const char *origin) {
+    e->variants.bits = (e->variants.bits & ~(1u << v)) | (uint32_t)on << v;
+    e->variants.origin[v] = origin;
 }

@@ -100,5 +100,6 @@ out:
 }
 
 uint32_t ds4_session_n_tok(const ds4_session *s) { return s->n_tok; }
+uint32_t ds4_session_n_vocab(const ds4_session *s) { return s->engine->config.n_vocab; }
 const float *ds4_session_logits(const ds4_session *s) { return s->logits; }
 const ds4_ledger *ds4_session_ledger(const ds4_session *s) { return s->ledger; }

@@ -56,7 +56,7 @@ static ds4_status apply(ds4_variant_set *set, const char *entry, bool allow_unkn
     ds4_status st = DS4_OK;
     const char *eq = strchr(entry, '=');
     char name[128];
-    bool value;
+    bool value = false;
     size_t n = (size_t)(eq - entry);
 
     if (n >= sizeof name || is_setting(entry, n)) goto out;

@@ -44,7 +44,8 @@ int ds4_err_exit_code(ds4_status st);
     } while (0)
 #define RAISE(code, ...)                                                                       \
     do {                                                                                       \
-        st = ds4_err_set(err, (code), DS4_HERE, __VA_ARGS__);                                  \
+        ds4_err_set(err, (code), DS4_HERE, __VA_ARGS__);                                       \
+        st = (code); /* said here, so that the compiler sees that it is no success */          \
         goto out;                                                                              \
     } while (0)
 

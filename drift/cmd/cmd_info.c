@@ -1,0 +1,224 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drift/cmd/cmds.h"
+#include "drift/cmd/options.h"
+#include "engine/base/mem.h"
+#include "engine/vk/vk.h"
+
+enum {
+    KEY_DEVICE = 1024,
+    KEY_VARIANTS,
+    KEY_TAPS,
+    KEY_OPS,
+    KEY_PLANS,
+    KEY_ROWS,
+    KEY_DIGEST,
+    KEY_COVERAGE,
+    KEY_FACTS,
+    KEY_LEDGER
+};
+
+typedef struct args {
+    int what; /* the last of the options, 0: a summary of the run file or of the build */
+    const char *engine;
+    cmd_list run;
+} args;
+
+static const struct argp_option options[] = {
+    {"device", KEY_DEVICE, 0, 0, "Vulkan devices and what they say of themselves", 0},
+    {"variants", KEY_VARIANTS, 0, 0, "numeric variants: names, formulas, defaults, causes", 0},
+    {"ops", KEY_OPS, 0, 0, "ops and their equations", 0},
+    {"taps", KEY_TAPS, 0, 0, "taps in execution order, with op and route", 0},
+    {"plans", KEY_PLANS, 0, 0, "built-in plans", 0},
+    {"rows", KEY_ROWS, "ref|vk", 0, "rows of every op of an engine, with bound and cause", 0},
+    {"digest", KEY_DIGEST, 0, 0,
+     "one hash per fixture of the run files, over all observed taps", 1},
+    {"coverage", KEY_COVERAGE, 0, 0,
+     "op x fixture: executed calls, from the ledgers of the run files", 1},
+    {"facts", KEY_FACTS, 0, 0, "provenance of the run files", 1},
+    {"ledger", KEY_LEDGER, 0, 0, "what executed in the run files, call by call", 1},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *s) {
+    args *a = s->input;
+    if (key == ARGP_KEY_ARG) {
+        if (s->arg_num > 0 && !cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
+        return 0;
+    }
+    if (key < KEY_DEVICE || key > KEY_LEDGER) return ARGP_ERR_UNKNOWN;
+    a->what = key;
+    if (key == KEY_ROWS) a->engine = arg;
+    return 0;
+}
+
+static const struct argp argp = {options,
+                                 parse,
+                                 "info [RUN.h5...]",
+                                 "Tells what this build, its devices or a run file holds.",
+                                 NULL,
+                                 NULL,
+                                 NULL};
+
+static ds4_status list_devices(ds4_err *err) {
+    ds4_vk_device_info *d = NULL;
+    uint32_t n;
+    ds4_status st = ds4_vk_device_list(&d, &n, err);
+    if (st != DS4_OK) return st;
+    if (!n) puts("no Vulkan device");
+    for (uint32_t i = 0; i < n; i++) {
+        printf("device %u: %s%s%s\n", i, d[i].fact[0].value, d[i].unfit ? ", unfit: " : "",
+               d[i].unfit ? d[i].unfit : "");
+        for (uint32_t k = 0; k < d[i].n_fact; k++)
+            printf("  %-36s %s\n", d[i].fact[k].key, d[i].fact[k].value);
+    }
+    ds4_mem_free(d);
+    return DS4_OK;
+}
+
+static void list_variants(void) {
+    for (int v = 0; v < DS4_VARIANT_COUNT; v++) {
+        const ds4_variant_info *i = &ds4_variant_table[v];
+        printf("%s (alias %s)\n  touches %s, default %s, cause %s\n  off: %s\n  on:  %s\n",
+               i->name, i->alias, i->touches, i->def ? "on" : "off", i->cause, i->off, i->on);
+    }
+}
+
+static void list_taps(void) {
+    static const char *const level[] = {"state", "full", "boundary", "logits"};
+    for (int t = 0; t < DS4_TAP_COUNT; t++)
+        printf("%-16s op %-14s route %-15s level %s\n", ds4_tap_table[t].name,
+               ds4_op_table[ds4_tap_table[t].op].name, ds4_tap_table[t].route,
+               level[ds4_tap_table[t].level]);
+}
+
+static ds4_status list_rows(const char *engine, ds4_err *err) {
+    ds4_backend *b = NULL;
+    ds4_status st =
+        ds4_backend_open(&b, &(ds4_engine_options){.engine = engine, .device = -1}, err);
+    if (st != DS4_OK) return st;
+    for (int op = 0; op < DS4_OP_COUNT; op++)
+        for (uint32_t i = 0; i < b->ops->n_row(b, (ds4_op)op); i++) {
+            const ds4_row_info *r = b->ops->row(b, (ds4_op)op, i);
+            printf("%-14s %-8s bound %-14s cause %s%s\n", ds4_op_table[op].name, r->name,
+                   r->bound, r->cause, r->tensor ? ", f16-staged operands" : "");
+        }
+    b->ops->close(b);
+    return DS4_OK;
+}
+
+static void print_digest(const drift_run_fixture *f) {
+    uint64_t h[2] = {0x9e3779b97f4a7c15u, 0xc2b2ae3d27d4eb4fu};
+    for (size_t i = 0; i < f->n_tap; i++)
+        for (int k = 0; k < 2; k++) {
+            h[k] = (h[k] ^ f->tap[i].digest.hash[k]) * 0x100000001b3u;
+            h[k] ^= h[k] >> 29;
+        }
+    printf("%-24s %016" PRIx64 "%016" PRIx64 "\n", f->id, h[0], h[1]);
+}
+
+static uint64_t n_calls(const drift_run_fixture *f, const char *op) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < f->n_ledger; i++)
+        if (!strcmp(f->ledger[i].op, op)) n += f->ledger[i].n_call;
+    return n;
+}
+
+/* Calls of every op on every fixture; 0 is printed as "-": not exercised. */
+static void print_coverage(const drift_run *r) {
+    printf("%-16s", "op \\ fixture");
+    for (size_t i = 0; i < drift_run_n_fixture(r); i++)
+        printf(" %22s", drift_run_fixture_at(r, i)->id);
+    puts("");
+    for (int op = 0; op < DS4_OP_COUNT; op++) {
+        printf("%-16s", ds4_op_table[op].name);
+        for (size_t i = 0; i < drift_run_n_fixture(r); i++) {
+            uint64_t n = n_calls(drift_run_fixture_at(r, i), ds4_op_table[op].name);
+            if (n) printf(" %22" PRIu64, n);
+            else printf(" %22s", "-");
+        }
+        puts("");
+    }
+}
+
+static void print_ledger(const drift_run_fixture *f) {
+    printf("%s\n", f->id);
+    for (size_t i = 0; i < f->n_ledger; i++) {
+        const drift_run_ledger *l = &f->ledger[i];
+        char layer[16] = "out";
+        if (l->layer >= 0) snprintf(layer, sizeof layer, "%d", l->layer);
+        printf("  %-3s %-16s %-14s %-8s %-8s %-10s %8" PRIu64 " calls %12" PRIu64
+               " elements%s%s\n",
+               layer, l->tap, l->op, l->phase, l->row, l->wtype, l->n_call, l->n_elem,
+               *l->refusal ? "  refused: " : "", l->refusal);
+    }
+}
+
+static void print_run(const drift_run *r, int what) {
+    const char *value;
+    size_t n = drift_run_n_fixture(r);
+
+    if (what == KEY_COVERAGE) {
+        print_coverage(r);
+        return;
+    }
+    for (size_t i = 0; what == KEY_FACTS && i < drift_run_n_fact(r); i++) {
+        const char *key = drift_run_fact_at(r, i, &value);
+        printf("%-20s %s\n", key, value);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const drift_run_fixture *f = drift_run_fixture_at(r, i);
+        if (what == KEY_DIGEST) print_digest(f);
+        else if (what == KEY_LEDGER) print_ledger(f);
+        else if (!what)
+            printf("%-24s %u tokens, %u decoded, %zu taps\n", f->id, f->n_tok, f->n_decode,
+                   f->n_tap);
+    }
+}
+
+int cmd_info(int argc, char **argv) {
+    ds4_status st = DS4_OK;
+    ds4_err e = {0}, *err = &e;
+    args a = {0};
+
+    cmd_parse(&argp, argc, argv, &a);
+    if (a.what >= KEY_DIGEST && !a.run.n) RAISE(DS4_ERR_USAGE, "give a run file");
+    for (size_t i = 0; i < a.run.n; i++) {
+        drift_run *r = NULL;
+        TRY(drift_run_open(&r, a.run.at[i], err));
+        print_run(r, a.what);
+        drift_run_close(r);
+    }
+    if (a.run.n) goto out;
+    switch (a.what) {
+    case KEY_DEVICE:
+        TRY(list_devices(err));
+        break;
+    case KEY_VARIANTS:
+        list_variants();
+        break;
+    case KEY_TAPS:
+        list_taps();
+        break;
+    case KEY_OPS:
+        for (int op = 0; op < DS4_OP_COUNT; op++)
+            printf("%-14s %s\n", ds4_op_table[op].name, ds4_op_table[op].equation);
+        break;
+    case KEY_PLANS:
+        for (uint32_t i = 0; i < ds4_plan_n_builtin(); i++) {
+            const char *text, *name = ds4_plan_builtin(i, &text);
+            printf("%-8s %s\n", name, text);
+        }
+        break;
+    case KEY_ROWS:
+        TRY(list_rows(a.engine, err));
+        break;
+    default:
+        printf("ds4-drift %s, compiler %s, %d ops, %d taps, %d variants\n", DS4_VERSION,
+               __VERSION__, DS4_OP_COUNT, DS4_TAP_COUNT, DS4_VARIANT_COUNT);
+    }
+out:
+    return st == DS4_OK ? 0 : cmd_fail("info", st, err);
+}

@@ -1,0 +1,274 @@
+#include "drift/runner.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <xxhash.h>
+
+#include "engine/base/mem.h"
+
+ds4_status drift_evaluate(ds4_session *s, const drift_fixture_input *f, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    uint32_t n_prefill = f->n_tok - f->n_decode;
+
+    TRY(ds4_session_reset(s, err));
+    if (n_prefill) TRY(ds4_session_eval(s, f->token, n_prefill, DS4_PREFILL, err));
+    if (f->n_decode)
+        TRY(ds4_session_eval(s, f->token + n_prefill, f->n_decode, DS4_DECODE, err));
+out:
+    return st;
+}
+
+/* ---- provenance ---- */
+
+#define MAX_FACT 256
+
+typedef struct facts {
+    const char *key[MAX_FACT], *value[MAX_FACT];
+    size_t n;
+    char text[8192]; /* storage of values made here */
+    size_t n_text;
+} facts;
+
+static void fact(facts *f, const char *key, const char *value) {
+    if (f->n < MAX_FACT) f->key[f->n] = key, f->value[f->n] = value, f->n++;
+}
+
+static void fact_printf(facts *f, const char *key, const char *fmt, ...) {
+    va_list ap;
+    char *to = f->text + f->n_text;
+    va_start(ap, fmt);
+    int n = vsnprintf(to, sizeof f->text - f->n_text, fmt, ap);
+    va_end(ap);
+    if (n < 0 || f->n_text + (size_t)n + 1 > sizeof f->text) return;
+    f->n_text += (size_t)n + 1;
+    fact(f, key, to);
+}
+
+static void fact_variants(facts *f, const ds4_engine *e) {
+    const ds4_variant_set *set = ds4_engine_variants(e);
+    char on[512] = "", origin[512] = "";
+    for (int v = 0; v < DS4_VARIANT_COUNT; v++) {
+        size_t n = strlen(on), m = strlen(origin);
+        snprintf(on + n, sizeof on - n, "%s%s=%u", v ? " " : "", ds4_variant_table[v].name,
+                 set->bits >> v & 1);
+        snprintf(origin + m, sizeof origin - m, "%s%s:%s", v ? " " : "",
+                 ds4_variant_table[v].name, set->origin[v]);
+    }
+    fact_printf(f, "variants", "%s", on);
+    fact_printf(f, "variants.origin", "%s", origin);
+}
+
+static void fact_model(facts *f, const ds4_engine *e) {
+    size_t n;
+    const void *bytes = ds4_gguf_bytes(ds4_engine_gguf(e), &n);
+    XXH128_hash_t h = XXH3_128bits(bytes, n);
+    const char *path = ds4_engine_model_path(e), *slash = strrchr(path, '/');
+    fact(f, "model.name", slash ? slash + 1 : path);
+    fact_printf(f, "model.bytes", "%zu", n);
+    fact_printf(f, "model.digest", "xxh3-128:%016llx%016llx", (unsigned long long)h.high64,
+                (unsigned long long)h.low64);
+}
+
+static const char *const level_text[] = {"hash", "logits", "boundary", "full"};
+
+static void collect(facts *f, const ds4_engine *e, const char *plan,
+                    const drift_run_options *opt) {
+    const ds4_backend *b = ds4_engine_backend(e);
+    const char *key, *value;
+    struct utsname host;
+
+    fact(f, "tool", "ds4-drift " DS4_VERSION);
+    fact(f, "build", "compiler " __VERSION__);
+    fact(f, "engine", b->ops->name);
+    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++) fact(f, key, value);
+    fact(f, "plan", *plan ? plan : "*=strict\n");
+    fact_variants(f, e);
+    fact_model(f, e);
+    fact(f, "level", level_text[opt->level]);
+    fact(f, "taps", opt->filter ? opt->filter : "");
+    fact_printf(f, "chunk", "%u", opt->n_chunk);
+    if (!uname(&host))
+        fact_printf(f, "host", "%s %s %s", host.sysname, host.release, host.machine);
+    for (size_t i = 0; i < opt->n_fact; i++) fact(f, opt->key[i], opt->value[i]);
+}
+
+/* What must be equal for a partial file to be gone on with. */
+static void identity(char *dst, size_t cap, const facts *f, const drift_fixture_set *set) {
+    static const char *const keys[] = {"tool",     "build",        "engine", "device", "plan",
+                                       "variants", "model.digest", "level",  "taps",   "chunk"};
+    XXH3_state_t *h = XXH3_createState();
+    size_t n = 0;
+
+    dst[0] = 0;
+    if (!h) return;
+    XXH3_128bits_reset(h);
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        for (size_t i = 0; i < f->n; i++)
+            if (!strcmp(f->key[i], keys[k]))
+                XXH3_128bits_update(h, f->value[i], strlen(f->value[i]) + 1);
+    for (size_t i = 0; i < set->n; i++) {
+        const drift_fixture_input *x = &set->at[i];
+        XXH3_128bits_update(h, x->id, strlen(x->id) + 1);
+        XXH3_128bits_update(h, x->token, (size_t)x->n_tok * sizeof *x->token);
+        XXH3_128bits_update(h, &x->n_decode, sizeof x->n_decode);
+    }
+    XXH128_hash_t d = XXH3_128bits_digest(h);
+    XXH3_freeState(h);
+    n = (size_t)snprintf(dst, cap, "%016llx%016llx", (unsigned long long)d.high64,
+                         (unsigned long long)d.low64);
+    (void)n;
+}
+
+/* ---- one run ---- */
+
+typedef struct recorder {
+    drift_store *store;
+    const drift_run_options *opt;
+    bool listed[DS4_TAP_COUNT]; /* taps of the filter */
+    uint32_t n_done, n_total;   /* tokens */
+    uint32_t fixture_tok;       /* tokens of fixtures before this one */
+    const char *id;
+    ds4_status st;
+    ds4_err err;
+} recorder;
+
+static bool keeps(const recorder *r, ds4_tap tap) {
+    if (r->listed[tap]) return true;
+    switch (r->opt->level) {
+    case DRIFT_LEVEL_HASH:
+        return false;
+    case DRIFT_LEVEL_LOGITS:
+        return tap == DS4_TAP_logits;
+    case DRIFT_LEVEL_BOUNDARY:
+        return ds4_tap_table[tap].level >= DS4_TAP_BOUNDARY;
+    case DRIFT_LEVEL_FULL:
+        return true;
+    }
+    return false;
+}
+
+static bool wants(void *user, ds4_tap tap, uint32_t layer) {
+    const recorder *r = user;
+    (void)layer;
+    return r->opt->level == DRIFT_LEVEL_HASH || keeps(r, tap);
+}
+
+static bool see(void *user, const ds4_tap_event *e) {
+    recorder *r = user;
+    r->st = drift_store_rows(r->store, e, keeps(r, e->tap), &r->err);
+    if (r->st != DS4_OK) return false;
+    if (e->tap == DS4_TAP_logits || e->tap == DS4_TAP_ffn_hc_out)
+        r->n_done = r->fixture_tok + e->pos0 + (e->tap == DS4_TAP_logits ? e->n_row : 0);
+    const drift_progress *p = &r->opt->progress;
+    return !p->tell || p->tell(p->user, (double)r->n_done / (double)r->n_total, r->id);
+}
+
+static ds4_status parse_filter(recorder *r, const char *filter, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    char *copy = NULL, *save = NULL;
+
+    if (!filter) goto out;
+    TRY(ds4_mem_strdup(&copy, filter, err));
+    for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+        int t = ds4_tap_find(w);
+        if (t < 0) RAISE(DS4_ERR_USAGE, "--dump: no tap is called \"%s\"", w);
+        r->listed[t] = true;
+    }
+out:
+    ds4_mem_free(copy);
+    return st;
+}
+
+/* The bytes of a fixture's tokens; empty where the model has no tokenizer. */
+typedef struct token_text {
+    const char **text;
+    uint32_t *bytes;
+    char *pool;
+} token_text;
+
+static ds4_status read_text(token_text *t, const ds4_engine *e, const drift_fixture_input *f,
+                            ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_tokenizer *tok = ds4_engine_tokenizer(e);
+    size_t total = 0;
+
+    TRY(ds4_mem_alloc(&t->text, f->n_tok, sizeof *t->text, err));
+    TRY(ds4_mem_alloc(&t->bytes, f->n_tok, sizeof *t->bytes, err));
+    for (uint32_t i = 0; i < f->n_tok; i++) {
+        t->bytes[i] = tok ? (uint32_t)ds4_tokenizer_bytes(tok, f->token[i], NULL, 0) : 0;
+        total += t->bytes[i];
+    }
+    TRY(ds4_mem_alloc(&t->pool, total, 1, err));
+    char *p = t->pool;
+    for (uint32_t i = 0; i < f->n_tok; p += t->bytes[i], i++) {
+        t->text[i] = p;
+        if (tok) ds4_tokenizer_bytes(tok, f->token[i], p, t->bytes[i]);
+    }
+out:
+    return st;
+}
+
+static ds4_status run_fixture(recorder *r, ds4_engine *e, const ds4_plan *plan,
+                              const drift_fixture_input *f, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_session *s = NULL;
+    token_text text = {0};
+    ds4_observer o = {.wants = wants, .see = see, .user = r};
+
+    TRY(read_text(&text, e, f, err));
+    drift_store_fixture head = {f->id,
+                                f->token,
+                                f->n_tok,
+                                f->n_decode,
+                                text.text,
+                                text.bytes,
+                                ds4_engine_config(e)->n_vocab};
+    TRY(ds4_session_new(&s, e, plan, f->n_tok, r->opt->n_chunk, err));
+    ds4_session_observe(s, &o);
+    TRY(drift_store_begin_fixture(r->store, &head, err));
+    st = drift_evaluate(s, f, err);
+    if (r->st != DS4_OK) { /* the store's own fault stopped the evaluation */
+        st = r->st;
+        if (err) *err = r->err;
+    }
+    if (st != DS4_OK) goto out;
+    TRY(drift_store_end_fixture(r->store, ds4_session_ledger(s), err));
+out:
+    ds4_session_free(s);
+    ds4_mem_free(text.text);
+    ds4_mem_free(text.bytes);
+    ds4_mem_free(text.pool);
+    return st;
+}
+
+ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan,
+                           const drift_fixture_set *set, const drift_run_options *opt,
+                           ds4_err *err) {
+    ds4_status st = DS4_OK;
+    recorder r = {.opt = opt};
+    facts *f = NULL;
+    char *plan_text = NULL, id[64];
+
+    TRY(parse_filter(&r, opt->filter, err));
+    TRY(ds4_plan_text(plan, &plan_text, err));
+    TRY(ds4_mem_alloc(&f, 1, sizeof *f, err));
+    collect(f, e, plan_text, opt);
+    identity(id, sizeof id, f, set);
+    drift_store_options so = {f->key, f->value, f->n, id, opt->resume};
+    TRY(drift_store_create(&r.store, path, &so, err));
+    for (size_t i = 0; i < set->n; i++) r.n_total += set->at[i].n_tok;
+    for (size_t i = 0; i < set->n; r.fixture_tok += set->at[i].n_tok, i++) {
+        r.id = set->at[i].id;
+        r.n_done = r.fixture_tok;
+        if (drift_store_has_fixture(r.store, r.id)) continue;
+        TRY(run_fixture(&r, e, plan, &set->at[i], err));
+    }
+    st = drift_store_finish(r.store, err);
+    r.store = NULL;
+out:
+    drift_store_abandon(r.store);
+    ds4_mem_free(plan_text);
+    ds4_mem_free(f);
+    return st;
+}

@@ -1,0 +1,34 @@
+#ifndef DRIFT_RUNNER_H
+#define DRIFT_RUNNER_H
+/* Evaluates fixtures with one plan and writes a run file. */
+#include "drift/fixture.h"
+#include "drift/store.h"
+
+/* Long work tells how far it is and asks whether to go on; false stops it. May be NULL. */
+typedef struct drift_progress {
+    bool (*tell)(void *user, double done, const char *what); /* done: 0..1 */
+    void *user;
+} drift_progress;
+
+/* Evaluates one fixture from an empty timeline: all but the last n_decode tokens as prefill in
+ * batches of n_chunk, then those one by one. The session is reset first; its observer sees all.
+ */
+ds4_status drift_evaluate(ds4_session *s, const drift_fixture_input *f, ds4_err *err);
+
+typedef struct drift_run_options {
+    drift_level level;
+    const char *filter; /* comma-separated taps to store besides (NULL: none) */
+    uint32_t n_chunk;
+    const char *const *key, *const *value; /* provenance besides what the engine says */
+    size_t n_fact;
+    bool resume;
+    drift_progress progress;
+} drift_run_options;
+
+/* Evaluates every fixture and writes `path`. The file appears complete or not at all; finished
+ * fixtures survive an interruption in path.partial. */
+ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan,
+                           const drift_fixture_set *set, const drift_run_options *opt,
+                           ds4_err *err);
+
+#endif

@@ -1,0 +1,220 @@
+#include "drift/toggle.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/mem.h"
+
+void drift_toggles_free(drift_toggles *t) {
+    for (size_t i = 0; i < t->n; i++) ds4_mem_free(t->text[i]);
+    ds4_mem_free(t->text);
+    *t = (drift_toggles){0};
+}
+
+ds4_status drift_toggles_add(drift_toggles *t, const char *text, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? 2 * t->cap : 64;
+        TRY(ds4_mem_grow(&t->text, cap, sizeof *t->text, err));
+        t->cap = cap;
+    }
+    TRY(ds4_mem_strdup(&t->text[t->n], text, err));
+    t->n++;
+out:
+    return st;
+}
+
+static bool same_rows(ds4_cell a, ds4_cell b) { return !memcmp(a.row, b.row, sizeof a.row); }
+
+/* Layer number of index il: the last index is the embedding and the head. */
+static uint32_t layer_at(const ds4_plan *p, uint32_t il) {
+    return il < ds4_plan_n_layer(p) ? il : DS4_NO_LAYER;
+}
+
+static void layer_text(char dst[16], const ds4_plan *p, uint32_t il) {
+    if (il < ds4_plan_n_layer(p)) snprintf(dst, 16, "%u", il);
+    else snprintf(dst, 16, "out");
+}
+
+static void rows_text(char *dst, size_t cap, const ds4_plan *p, ds4_tap tap, ds4_cell c) {
+    const ds4_backend *b = ds4_plan_backend(p);
+    ds4_op op = ds4_tap_table[tap].op;
+    snprintf(dst, cap, "%s", c.row[0] ? "" : "strict");
+    for (uint32_t i = 0; i < DS4_MAX_WANTED && c.row[i]; i++) {
+        size_t n = strlen(dst);
+        snprintf(dst + n, cap - n, "%s%s", i ? "," : "", b->ops->row(b, op, c.row[i])->name);
+    }
+}
+
+/* Name of the group that a tap belongs to; taps of one group and layer toggle together. */
+static void group_name(char dst[64], ds4_tap tap, drift_grain grain) {
+    const ds4_tap_info *t = &ds4_tap_table[tap];
+    if (grain == DRIFT_GRAIN_TAP) snprintf(dst, 64, "tap:%s", t->name);
+    else if (grain == DRIFT_GRAIN_LAYER) snprintf(dst, 64, "*");
+    else if (grain == DRIFT_GRAIN_ROUTE && strcmp(t->route, "NONE"))
+        snprintf(dst, 64, "route:%s", t->route);
+    else snprintf(dst, 64, "%s", ds4_op_table[t->op].name);
+}
+
+typedef struct group {
+    char name[64];
+    uint32_t il0, il1; /* layer indices, il1 inclusive */
+    drift_grain grain;
+} group;
+
+static bool is_member(const group *g, ds4_tap tap) {
+    char name[64];
+    group_name(name, tap, g->grain);
+    return !strcmp(name, g->name);
+}
+
+/* The first member that differs gives `some` and `any`; true when every member, changed or not,
+ * wants the same rows, so that one short edit says it. */
+static bool is_uniform(const group *g, const ds4_plan *from, const ds4_plan *to, ds4_phase ph,
+                       ds4_tap *some, bool *any) {
+    ds4_cell first = {{0}, 0}, cell;
+    bool uniform = g->grain != DRIFT_GRAIN_LAYER, have = false;
+    *any = false;
+    for (int t = 0; t < DS4_TAP_COUNT; t++)
+        for (uint32_t il = g->il0; il <= g->il1; il++) {
+            if (!is_member(g, (ds4_tap)t)) continue;
+            cell = ds4_plan_cell(to, (ds4_tap)t, layer_at(to, il), ph);
+            if (!have) first = cell, have = true;
+            uniform = uniform && same_rows(cell, first);
+            if (same_rows(cell, ds4_plan_cell(from, (ds4_tap)t, layer_at(from, il), ph)))
+                continue;
+            if (!*any) *some = (ds4_tap)t;
+            *any = true;
+        }
+    return uniform;
+}
+
+static void append(char *dst, size_t cap, const char *edit) {
+    size_t n = strlen(dst);
+    snprintf(dst + n, cap - n, "%s%s", n ? "; " : "", edit);
+}
+
+/* The edits of a group in one phase, tap by tap. */
+static void append_taps(char *text, size_t cap, const group *g, const ds4_plan *from,
+                        const ds4_plan *to, ds4_phase ph) {
+    for (int t = 0; t < DS4_TAP_COUNT; t++)
+        for (uint32_t il = g->il0; il <= g->il1; il++) {
+            char edit[256], rows[96], layer[16];
+            ds4_cell b = ds4_plan_cell(to, (ds4_tap)t, layer_at(to, il), ph);
+            if (!is_member(g, (ds4_tap)t) ||
+                same_rows(b, ds4_plan_cell(from, (ds4_tap)t, layer_at(from, il), ph)))
+                continue;
+            rows_text(rows, sizeof rows, to, (ds4_tap)t, b);
+            layer_text(layer, to, il);
+            snprintf(edit, sizeof edit, "tap:%s@%s/%s=%s", ds4_tap_table[t].name, layer,
+                     ph == DS4_PREFILL ? "prefill" : "decode", rows);
+            append(text, cap, edit);
+        }
+}
+
+static ds4_status add_group(drift_toggles *t, const group *g, const ds4_plan *from,
+                            const ds4_plan *to, ds4_err *err) {
+    char text[16384] = "", rows[2][96], layers[40], layer[16], edit[320];
+    bool any[2], uniform[2];
+    ds4_tap some = 0;
+
+    for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+        uniform[ph] = is_uniform(g, from, to, (ds4_phase)ph, &some, &any[ph]);
+        if (any[ph])
+            rows_text(rows[ph], sizeof rows[ph], to, some,
+                      ds4_plan_cell(to, some, layer_at(to, g->il0), (ds4_phase)ph));
+    }
+    if (!any[0] && !any[1]) return DS4_OK;
+    layer_text(layer, to, g->il0);
+    layers[0] = 0;
+    if (g->il0 == g->il1) snprintf(layers, sizeof layers, "@%s", layer);
+    if (any[0] && any[1] && uniform[0] && uniform[1] && !strcmp(rows[0], rows[1])) {
+        snprintf(text, sizeof text, "%s%s=%s", g->name, layers, rows[0]);
+        return drift_toggles_add(t, text, err);
+    }
+    for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+        if (!any[ph]) continue;
+        if (uniform[ph]) {
+            snprintf(edit, sizeof edit, "%s%s/%s=%s", g->name, layers,
+                     ph == DS4_PREFILL ? "prefill" : "decode", rows[ph]);
+            append(text, sizeof text, edit);
+        } else {
+            append_taps(text, sizeof text, g, from, to, (ds4_phase)ph);
+        }
+    }
+    return drift_toggles_add(t, text, err);
+}
+
+/* True when no earlier tap has this tap's group. */
+static bool is_first_of_group(ds4_tap tap, drift_grain grain) {
+    char name[64], other[64];
+    group_name(name, tap, grain);
+    for (int t = 0; t < (int)tap; t++) {
+        group_name(other, (ds4_tap)t, grain);
+        if (!strcmp(name, other)) return false;
+    }
+    return true;
+}
+
+/* Whether a variant differs anywhere in a layer; *on becomes its value in `to`. */
+static bool variant_differs(const ds4_plan *from, const ds4_plan *to, int v, uint32_t il,
+                            bool *on) {
+    for (int t = 0; t < DS4_TAP_COUNT; t++)
+        for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+            uint32_t a =
+                ds4_plan_cell(from, (ds4_tap)t, layer_at(from, il), (ds4_phase)ph).variants;
+            uint32_t b =
+                ds4_plan_cell(to, (ds4_tap)t, layer_at(to, il), (ds4_phase)ph).variants;
+            if (((a ^ b) >> v & 1) == 0) continue;
+            *on = b >> v & 1;
+            return true;
+        }
+    return false;
+}
+
+static ds4_status add_variant(drift_toggles *t, const ds4_plan *from, const ds4_plan *to, int v,
+                              drift_grain grain, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    bool on = false, all = true, differs[DS4_MAX_LAYER + 1];
+    char text[128], layer[16];
+    uint32_t n = ds4_plan_n_layer(from) + 1;
+
+    for (uint32_t il = 0; il < n; il++) {
+        differs[il] = variant_differs(from, to, v, il, &on);
+        all = all && differs[il];
+    }
+    if (grain == DRIFT_GRAIN_ROW && all) {
+        snprintf(text, sizeof text, "%s=%d", ds4_variant_table[v].name, on);
+        return drift_toggles_add(t, text, err);
+    }
+    for (uint32_t il = 0; il < n; il++) {
+        if (!differs[il]) continue;
+        variant_differs(from, to, v, il, &on);
+        layer_text(layer, from, il);
+        snprintf(text, sizeof text, "%s@%s=%d", ds4_variant_table[v].name, layer, on);
+        TRY(drift_toggles_add(t, text, err));
+    }
+out:
+    return st;
+}
+
+ds4_status drift_toggles_diff(drift_toggles *t, const ds4_plan *from, const ds4_plan *to,
+                              drift_grain grain, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    uint32_t n = ds4_plan_n_layer(from) + 1;
+
+    for (int v = 0; v < DS4_VARIANT_COUNT; v++) TRY(add_variant(t, from, to, v, grain, err));
+    for (uint32_t il = 0; il < n; il++)
+        for (int tap = 0; tap < DS4_TAP_COUNT; tap++) {
+            group g = {.il0 = il, .il1 = il, .grain = grain};
+            if (!is_first_of_group((ds4_tap)tap, grain)) continue;
+            if (grain == DRIFT_GRAIN_ROW) {
+                if (il) continue;
+                g.il1 = n - 1;
+            }
+            group_name(g.name, (ds4_tap)tap, grain);
+            TRY(add_group(t, &g, from, to, err));
+        }
+out:
+    return st;
+}
