@@ -7,7 +7,11 @@
  * old file or a complete new one. A partial file whose identity (model digest, plan, fixture
  * tokens, level, tool version) equals the new run's can be resumed: finished fixtures are kept.
  * Chunks are shuffled, compressed and checksummed. Damaged files give DS4_ERR_FORMAT and one
- * line; HDF5's own error printing is off. */
+ * line; HDF5's own error printing is off. A checksum over the whole file stands before it
+ * (seal.h) and is verified before HDF5 parses a byte.
+ *
+ * Memory: one chunk (64 KiB, or one row) per kept tap while a fixture is written.
+ * Threads: HDF5 is not thread-safe; at most one thread of the process is inside this module. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,7 +52,8 @@ ds4_status drift_store_begin_fixture(drift_store *s, const drift_store_fixture *
  * /fixtures/<id>/logits for the logits tap, when `keep`; always adds to the tap's digest:
  * count, non-finite, min, max, sum of squares, 128-bit hash (XXH3 over the bytes of all rows in
  * position order, so that any split into events gives the same hash). Events of one tap arrive
- * in position order. */
+ * in position order, without gaps and with one number of columns; DS4_ERR_INTERNAL otherwise.
+ * Events without rows are ignored. */
 ds4_status drift_store_rows(drift_store *s, const ds4_tap_event *e, bool keep, ds4_err *err);
 /* Writes digests and ledger; the fixture then counts as finished in the partial file. */
 ds4_status drift_store_end_fixture(drift_store *s, const ds4_ledger *l, ds4_err *err);

@@ -1,6 +1,7 @@
 #ifndef DS4_ENGINE_H
 #define DS4_ENGINE_H
 /* Inside of an engine: the model and its backend, shared by engine.c and session.c alone. */
+#include "engine/ds4.h"
 #include "engine/forward.h"
 
 struct ds4_engine {

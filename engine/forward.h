@@ -1,8 +1,9 @@
 #ifndef DS4_FORWARD_H
 #define DS4_FORWARD_H
 /* The forward pass of the network, stated once as calls of named ops on tensors. */
-#include "engine/ds4.h"
+#include "engine/ledger.h"
 #include "engine/model/weights.h"
+#include "engine/plan.h"
 
 /* Weights on the backend: raw bytes of matrices, f32 of vectors. */
 #define DS4_BUF_FIELD(field, name) ds4_buf *field;

@@ -234,13 +234,16 @@ ds4_status ds4_vk_graph_dispatch(ds4_vk_graph *g, const ds4_vk_dispatch *c, ds4_
     struct batch *b = NULL;
     VkDescriptorBufferInfo buffer[DS4_MAX_BIND];
     VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
-                                  .descriptorCount = c->n_bind, /* runs on over the bindings */
+                                  .descriptorCount =
+                                      DS4_MAX_BIND, /* runs on over the bindings */
                                   .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
                                   .pBufferInfo = buffer};
 
     TRY(begin(g, &b, err));
-    for (uint32_t i = 0; i < c->n_bind; i++)
-        buffer[i] = (VkDescriptorBufferInfo){c->bind[i], 0, VK_WHOLE_SIZE};
+    /* Unused bindings get the first buffer: a set is used again, and Mesa 22.3's llvmpipe looks
+     * at every binding of a set, also at one whose buffer was freed since. */
+    for (uint32_t i = 0; i < DS4_MAX_BIND; i++)
+        buffer[i] = (VkDescriptorBufferInfo){c->bind[i < c->n_bind ? i : 0], 0, VK_WHOLE_SIZE};
     write.dstSet = b->set[b->n_call++];
     vkUpdateDescriptorSets(g->d->device, 1, &write, 0, NULL);
     if (g->bound != c->pipeline)

@@ -1,0 +1,65 @@
+/* Strict dot products of one decoded weight row with n_at (1 to 4) input slices x[at .. at + n).
+ * Order as ds4_dot16 (ops.h): lane j of 16 adds products i mod 16 = j in increasing i, then the
+ * tree 8, 4, 2, 1. In the tail of a row (unblocked formats only) every other lane adds +0, which
+ * changes no bit: a lane that starts at +0 never becomes -0.
+ * Before including: quant.glsl, reduce.glsl and a buffer float x[]. MAX_AT: 1 or 4. */
+#define LANES(L) vec4 L##0 = vec4(0.0), L##1 = L##0, L##2 = L##0, L##3 = L##0
+#define LANES_ADD(L, at_)                                                                        \
+    L##0 = mul_add4(L##0, v0, LOAD4(x, (at_)));                                                  \
+    L##1 = mul_add4(L##1, v1, LOAD4(x, (at_) + 4u));                                             \
+    L##2 = mul_add4(L##2, v2, LOAD4(x, (at_) + 8u));                                             \
+    L##3 = mul_add4(L##3, v3, LOAD4(x, (at_) + 12u))
+
+vec4 add4(vec4 p, vec4 q) {
+    precise vec4 s = p + q;
+    return s;
+}
+vec4 in_lane(uint j, uint j0, float v) {
+    return vec4(j == j0 ? v : 0.0, j == j0 + 1u ? v : 0.0, j == j0 + 2u ? v : 0.0, j == j0 + 3u ? v : 0.0);
+}
+#define LANE_ADD(L, j, w, at_)                                                                   \
+    {                                                                                            \
+        float p_ = f_mul(w, x[at_]);                                                             \
+        L##0 = add4(L##0, in_lane(j, 0u, p_));                                                   \
+        L##1 = add4(L##1, in_lane(j, 4u, p_));                                                   \
+        L##2 = add4(L##2, in_lane(j, 8u, p_));                                                   \
+        L##3 = add4(L##3, in_lane(j, 12u, p_));                                                  \
+    }
+
+const bool UNBLOCKED = WTYPE == Q_F32 || WTYPE == Q_F16 || WTYPE == Q_BF16;
+
+vec4 strict_dot(uint row, uvec4 at, uint n, uint n_at) {
+    LANES(a);
+    LANES(b);
+    LANES(c);
+    LANES(d);
+    uint k = 0u;
+    for (; 16u * k + 16u <= n; k++) {
+        vec4 v0, v1, v2, v3;
+        uvec4 p = at + 16u * k;
+        w_load16(row, k, v0, v1, v2, v3);
+        LANES_ADD(a, p.x);
+#if MAX_AT > 1
+        if (n_at > 1u) {
+            LANES_ADD(b, p.y);
+            if (n_at > 2u) {
+                LANES_ADD(c, p.z);
+                if (n_at > 3u) {
+                    LANES_ADD(d, p.w);
+                }
+            }
+        }
+#endif
+    }
+    if (UNBLOCKED)
+        for (uint i = 16u * k; i < n; i++) {
+            float w = w_elem(row, i);
+            LANE_ADD(a, i & 15u, w, at.x + i)
+#if MAX_AT > 1
+            if (n_at > 1u) LANE_ADD(b, i & 15u, w, at.y + i)
+            if (n_at > 2u) LANE_ADD(c, i & 15u, w, at.z + i)
+            if (n_at > 3u) LANE_ADD(d, i & 15u, w, at.w + i)
+#endif
+        }
+    return vec4(tree16(a0, a1, a2, a3), tree16(b0, b1, b2, b3), tree16(c0, c1, c2, c3), tree16(d0, d1, d2, d3));
+}

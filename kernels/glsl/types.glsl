@@ -1,0 +1,36 @@
+/* What every kernel opens with: the args structs, the local size, the specialization constants.
+ * Constant ids 0, 1, 2: local size; 3: GGUF type id of the weight; 4: variant bits.
+ * PRECISE marks every float result of a kernel: strict kernels (STRICT) and fast ones built for
+ * DS4_SAFE_MATH (SAFE) forbid contraction and reassociation, the others allow both. */
+#ifndef DS4_TYPES_GLSL
+#define DS4_TYPES_GLSL
+#include "args.h"
+
+layout(local_size_x_id = 0, local_size_y_id = 1, local_size_z_id = 2) in;
+layout(constant_id = 3) const uint WTYPE = 0;
+layout(constant_id = 4) const uint VARIANTS = 0;
+
+const uint V_HC_STABLE = 1u, V_NORM_RSQRT_DISABLE = 2u, V_ROPE_EXP2_LOG2 = 4u, V_KV_RAW_F32 = 8u;
+
+#if defined(STRICT) || defined(SAFE)
+#define PRECISE precise
+#else
+#define PRECISE
+#endif
+
+/* sum += p * q: two roundings in strict and safe builds, the compiler's choice otherwise. */
+#if defined(STRICT) || defined(SAFE)
+#define MUL_ADD(sum, p, q)                                                                       \
+    {                                                                                            \
+        precise float prod_ = (p) * (q);                                                         \
+        sum = sum + prod_;                                                                       \
+    }
+#else
+#define MUL_ADD(sum, p, q) sum = (p) * (q) + sum
+#endif
+
+/* The unit of the op's grid that an invocation owns where a group covers lx by ly units. */
+#define UNIT_X gl_GlobalInvocationID.x
+#define UNIT_Y gl_GlobalInvocationID.y
+
+#endif

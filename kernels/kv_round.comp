@@ -1,0 +1,28 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+/* Storage rounding of attention rows: FP8 E4M3 with a power-of-two scale per 64 elements on the
+ * first n_fp8, then f16 on all d_head (left out under KV_RAW_F32).
+ * Group: one block of 64 (x) of one row (y); 64 invocations, one per element.
+ * Bindings: 0 x [n_row][d_head]; 1 y [n_row][d_head]. Args: ds4_args_kv_round.
+ * Sums: none; the maximum is a tree, and exact. Shapes: n_fp8 a multiple of 64; lx = 64. */
+#define GROUP_REDUCE
+#include "types.glsl"
+#include "exact.glsl"
+#include "reduce.glsl"
+layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
+layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
+layout(push_constant) uniform PC { ds4_args_kv_round a; };
+
+void main() {
+    uint i = gl_WorkGroupID.x * 64u + gl_LocalInvocationID.x, at = gl_WorkGroupID.y * a.d_head + i;
+    float v = i < a.d_head ? x[at] : 0.0;
+    float top = group_max(f_abs(v) > 0.0001 ? f_abs(v) : 0.0001);
+    if (i >= a.d_head) return;
+    if (gl_WorkGroupID.x * 64u < a.n_fp8) {
+        uint u = floatBitsToUint(f_div(top, 448.0));
+        int e = int(u >> 23) - 127 + ((u & 0x7fffffu) != 0u ? 1 : 0);
+        float s = f_bits(uint(127 + e) << 23), inv = f_bits(uint(127 - e) << 23);
+        v = f_mul(e4m3_round(f_mul(v, inv)), s);
+    }
+    y[at] = fz((VARIANTS & V_KV_RAW_F32) != 0u ? v : f16_round(v));
+}
