@@ -26,7 +26,7 @@ out:
 typedef struct facts {
     const char *key[MAX_FACT], *value[MAX_FACT];
     size_t n;
-    char text[8192]; /* storage of values made here */
+    char text[16384]; /* storage of values made here */
     size_t n_text;
 } facts;
 
@@ -264,6 +264,9 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
         if (drift_store_has_fixture(r.store, r.id)) continue;
         TRY(run_fixture(&r, e, plan, &set->at[i], err));
     }
+    f->n = 0; /* what only the evaluation could tell, such as the kernels that ran */
+    collect(f, e, plan_text, opt);
+    TRY(drift_store_add_facts(r.store, f->key, f->value, f->n, err));
     st = drift_store_finish(r.store, err);
     r.store = NULL;
 out:

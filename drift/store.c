@@ -512,14 +512,14 @@ out:
     return st;
 }
 
-/* "DS4_A,DS4_B" */
-static void variants_text(char *dst, size_t cap, uint32_t bits) {
+/* Those that differ from their default: "DS4_A=1,DS4_B=0". */
+static void variants_text(char *dst, size_t cap, uint32_t changed) {
     size_t n = 0;
     *dst = 0;
     for (uint32_t v = 0; v < DS4_VARIANT_COUNT && n < cap; v++)
-        if (bits >> v & 1)
-            n += (size_t)snprintf(dst + n, cap - n, "%s%s", n ? "," : "",
-                                  ds4_variant_table[v].name);
+        if (changed >> v & 1)
+            n += (size_t)snprintf(dst + n, cap - n, "%s%s=%d", n ? "," : "",
+                                  ds4_variant_table[v].name, !ds4_variant_table[v].def);
 }
 
 static ds4_status put_ledger(drift_store *s, const ds4_ledger *l, ds4_err *err) {
@@ -543,7 +543,7 @@ static ds4_status put_ledger(drift_store *s, const ds4_ledger *l, ds4_err *err) 
         snprintf(o->row, sizeof o->row, "%s", e->row);
         snprintf(o->wanted, sizeof o->wanted, "%s", e->wanted ? e->wanted : e->row);
         snprintf(o->refusal, sizeof o->refusal, "%s", e->refusal ? e->refusal : "");
-        variants_text(o->variants, sizeof o->variants, e->variants);
+        variants_text(o->variants, sizeof o->variants, e->changed);
     }
     PUT(put_array(s->fixture, "ledger", type, n, rec), "ledger");
 out:
@@ -581,6 +581,21 @@ ds4_status drift_store_end_fixture(drift_store *s, const ds4_ledger *l, ds4_err 
     TRY(seal_partial(s, err));
 out:
     if (st != DS4_OK) s->broken = true;
+    return st;
+}
+
+ds4_status drift_store_add_facts(drift_store *s, const char *const *key,
+                                 const char *const *value, size_t n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    hid_t prov = -1;
+
+    if (s->file < 0) TRY(open_partial(s, err));
+    prov = H5Gopen2(s->file, "provenance", H5P_DEFAULT);
+    PUT(prov, "provenance");
+    for (size_t i = 0; i < n; i++)
+        if (H5Aexists(prov, key[i]) <= 0) PUT(put_text(prov, key[i], value[i]), key[i]);
+out:
+    store_drop(prov);
     return st;
 }
 

@@ -229,7 +229,7 @@ static bool has(const drift_executions *x, const ds4_ledger_entry *e) {
     for (uint32_t i = 0; i < x->n; i++) {
         const ds4_ledger_entry *o = &x->at[i];
         if (o->tap == e->tap && o->layer == e->layer && o->phase == e->phase &&
-            o->variants == e->variants && !strcmp(o->row, e->row))
+            o->changed == e->changed && !strcmp(o->row, e->row))
             return true;
     }
     return false;

@@ -128,15 +128,17 @@ static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_e
         if (!c->refused) c->refused = why;
     }
     TRY(f->b->ops->call(f->b, c, row, err));
-    uint32_t honoured = 0;
-    for (int v = 0; v < DS4_VARIANT_COUNT; v++)
-        if (ds4_plan_honours(batch->plan, c->tap, row, (ds4_variant)v)) honoured |= 1u << v;
+    uint32_t changed = 0;
+    for (uint32_t v = 0; v < DS4_VARIANT_COUNT; v++)
+        if (ds4_plan_honours(batch->plan, c->tap, row, (ds4_variant)v) &&
+            (cell.variants >> v & 1) != ds4_variant_table[v].def)
+            changed |= 1u << v;
     ds4_ledger_entry e = {.tap = c->tap,
                           .layer = c->layer,
                           .phase = c->phase,
                           .wtype = c->wtype,
                           .row = f->b->ops->row(f->b, op, row)->name,
-                          .variants = cell.variants & honoured,
+                          .changed = changed,
                           .wanted = f->b->ops->row(f->b, op, cell.row[0])->name,
                           .refusal = c->refused,
                           .n_call = 1,
@@ -308,7 +310,7 @@ static emitted emitted_rows(const ds4_forward *f, uint32_t ratio) {
         const ds4_config *c = f->c;                                                            \
         const ds4_layer_weights *w = &f->w->layer[il];                                         \
         const ds4_layer_bufs *m = &f->m->layer[il];                                            \
-        const ds4_layer_kv *kv = &f->cache[il];                                                   \
+        const ds4_layer_kv *kv = &f->cache[il];                                                \
         uint32_t n_tok = f->batch->n_tok, pos0 = f->batch->pos0, ratio = c->ratio[il];         \
         uint32_t n_lane = ratio == 4 ? 2 : 1, n_col = n_lane * c->dim;                         \
         struct ds4_args_gate_bias bias = {n_tok, n_col, pos0, ratio,                           \
@@ -375,8 +377,8 @@ static ds4_status indexer(ds4_forward *f, uint32_t il, bool select, ds4_err *err
     TRY(compress_indexer(f, il, e, err));
     if (e.n) {
         TRY(CALL(f, idx_row, il, e.shown, c->d_idx, row, f->pool_rot, f->pool_row));
-        TRY(store(f, DS4_TAP_idx_store, il, f->cache[il].idx, f->pool_row, e.n, c->d_idx, e.first,
-                  f->n_ctx / 4 + 1, err));
+        TRY(store(f, DS4_TAP_idx_store, il, f->cache[il].idx, f->pool_row, e.n, c->d_idx,
+                  e.first, f->n_ctx / 4 + 1, err));
     }
     if (!select) goto out;
     TRY(PROJECT(idx_q_lin, il, idx_q, idx_q_b, q_low_norm));

@@ -25,7 +25,7 @@ void ds4_ledger_clear(ds4_ledger *l) { l->n = l->last = 0; }
 /* Rows and refusals are static texts of one backend, so pointers tell them apart. */
 static bool is_same(const ds4_ledger_entry *a, const ds4_ledger_entry *b) {
     return a->tap == b->tap && a->layer == b->layer && a->phase == b->phase &&
-           a->wtype == b->wtype && a->row == b->row && a->variants == b->variants &&
+           a->wtype == b->wtype && a->row == b->row && a->changed == b->changed &&
            a->wanted == b->wanted && a->refusal == b->refusal;
 }
 

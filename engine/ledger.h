@@ -10,8 +10,7 @@ typedef struct ds4_ledger_entry {
     ds4_phase phase;
     uint32_t wtype;
     const char *row; /* the row that ran */
-    uint32_t
-        variants; /* the bits that this row honours and that were on, and that touch the op */
+    uint32_t changed; /* variants that this row honours and that stood off their default */
     const char *wanted;  /* the row that the plan named; equals row unless refused */
     const char *refusal; /* NULL, or why */
     uint64_t n_call, n_elem;

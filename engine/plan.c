@@ -320,63 +320,102 @@ out:
     return st;
 }
 
-static bool same_rows(const ds4_cell *a, const ds4_cell *b) {
-    return !memcmp(a->row, b->row, sizeof a->row);
-}
-
-static bool same_variant(const ds4_cell *a, const ds4_cell *b, int v) {
+/* What an edit sets in a cell: its rows (v < 0) or variant v. */
+static bool same_part(const ds4_cell *a, const ds4_cell *b, int v) {
+    if (v < 0) return !memcmp(a->row, b->row, sizeof a->row);
     return (a->variants >> v & 1) == (b->variants >> v & 1);
 }
 
-/* Emits runs of layers whose cells agree (`v` < 0: in rows, else in variant v) and differ from
- * the base, which is strict with default variants. */
-static ds4_status put_tap(text_out *o, const ds4_plan *p, ds4_tap tap, int v, ds4_err *err) {
+static const ds4_cell *cell_il(const ds4_plan *p, ds4_tap tap, uint32_t il, int ph) {
+    return cell_at(p, tap, il == p->n_layer ? DS4_NO_LAYER : il, (ds4_phase)ph);
+}
+
+/* One edit for layers il..end-1 (all of them: no layers named); ph < 0: both phases. */
+static ds4_status put_edit(text_out *o, const ds4_plan *p, const char *target, ds4_tap tap,
+                           int v, uint32_t il, uint32_t end, int ph, ds4_err *err) {
+    const ds4_cell *c = cell_il(p, tap, il, ph < 0 ? 0 : ph);
+    char line[256], layers[40] = "", value[96] = "";
+
+    if (il == p->n_layer) snprintf(layers, sizeof layers, "@out");
+    else if (end <= p->n_layer && end - il == 1) snprintf(layers, sizeof layers, "@%u", il);
+    else if (end <= p->n_layer) snprintf(layers, sizeof layers, "@%u-%u", il, end - 1);
+    if (v >= 0) snprintf(value, sizeof value, "%u", c->variants >> v & 1);
+    else if (!c->row[0]) snprintf(value, sizeof value, "strict");
+    for (uint32_t i = 0; v < 0 && i < DS4_MAX_WANTED && c->row[i]; i++) {
+        size_t n = strlen(value);
+        snprintf(value + n, sizeof value - n, "%s%s", i ? "," : "",
+                 p->backend->ops->row(p->backend, ds4_tap_table[tap].op, c->row[i])->name);
+    }
+    snprintf(line, sizeof line, "%s%s%s=%s\n", target, layers,
+             ph < 0              ? ""
+             : ph == DS4_PREFILL ? "/prefill"
+                                 : "/decode",
+             value);
+    return put(o, err, line);
+}
+
+/* The edits that bring one call (or all calls like it) from the base, strict with default
+ * variants, to this plan; runs of equal layers and equal phases are said once. */
+static ds4_status put_target(text_out *o, const ds4_plan *p, const char *target, ds4_tap tap,
+                             int v, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_cell base = {{0}, 0};
-    if (v >= 0) base.variants = (uint32_t)ds4_variant_table[v].def << v;
+    bool both = true;
+    uint32_t n = p->n_layer + 1;
 
-    for (int ph = 0; ph < DS4_PHASE_COUNT; ph++)
-        for (uint32_t il = 0, end; il <= p->n_layer; il = end) {
-            const ds4_cell *c =
-                cell_at(p, tap, il == p->n_layer ? DS4_NO_LAYER : il, (ds4_phase)ph);
-            for (end = il + 1; il < p->n_layer && end < p->n_layer; end++) {
-                const ds4_cell *d = cell_at(p, tap, end, (ds4_phase)ph);
-                if (v < 0 ? !same_rows(c, d) : !same_variant(c, d, v)) break;
-            }
-            if (v < 0 ? same_rows(c, &base) : same_variant(c, &base, v)) continue;
-            char line[256], layers[32], value[96] = "";
-            if (il == p->n_layer) snprintf(layers, sizeof layers, "out");
-            else snprintf(layers, sizeof layers, "%u-%u", il, end - 1);
-            if (v >= 0) snprintf(value, sizeof value, "%u", c->variants >> v & 1);
-            for (uint32_t i = 0; v < 0 && i < DS4_MAX_WANTED && c->row[i]; i++) {
-                size_t n = strlen(value);
-                snprintf(
-                    value + n, sizeof value - n, "%s%s", i ? "," : "",
-                    p->backend->ops->row(p->backend, ds4_tap_table[tap].op, c->row[i])->name);
-            }
-            if (v >= 0)
-                snprintf(line, sizeof line, "%s@%s/%s=%s\n", ds4_variant_table[v].name, layers,
-                         ph == DS4_PREFILL ? "prefill" : "decode", value);
-            else
-                snprintf(line, sizeof line, "tap:%s@%s/%s=%s\n", ds4_tap_table[tap].name,
-                         layers, ph == DS4_PREFILL ? "prefill" : "decode", value);
-            TRY(put(o, err, line));
+    if (v >= 0) base.variants = (uint32_t)ds4_variant_table[v].def << v;
+    for (uint32_t il = 0; il < n; il++)
+        both = both && same_part(cell_il(p, tap, il, 0), cell_il(p, tap, il, 1), v);
+    for (int ph = both ? -1 : 0; ph < (both ? 0 : DS4_PHASE_COUNT); ph++) {
+        int at = ph < 0 ? 0 : ph;
+        for (uint32_t il = 0, end; il < n; il = end) {
+            const ds4_cell *c = cell_il(p, tap, il, at);
+            for (end = il + 1; end < n && same_part(c, cell_il(p, tap, end, at), v);) end++;
+            if (il && end == n && il < p->n_layer)
+                end = p->n_layer; /* "@3-" and "@out" are two edits */
+            if (!same_part(c, &base, v)) TRY(put_edit(o, p, target, tap, v, il, end, ph, err));
         }
+    }
 out:
     return st;
+}
+
+/* True when every call of the op wants the same as its first call, `first`. */
+static bool op_is_uniform(const ds4_plan *p, ds4_tap first) {
+    for (int t = (int)first + 1; t < DS4_TAP_COUNT; t++)
+        for (uint32_t il = 0;
+             ds4_tap_table[t].op == ds4_tap_table[first].op && il <= p->n_layer; il++)
+            for (int ph = 0; ph < DS4_PHASE_COUNT; ph++)
+                if (!same_part(cell_il(p, (ds4_tap)t, il, ph), cell_il(p, first, il, ph), -1))
+                    return false;
+    return true;
+}
+
+static ds4_tap first_of_op(ds4_tap tap) {
+    int t = 0;
+    while (ds4_tap_table[t].op != ds4_tap_table[tap].op) t++;
+    return (ds4_tap)t;
 }
 
 ds4_status ds4_plan_text(const ds4_plan *p, char **out, ds4_err *err) {
     ds4_status st = DS4_OK;
     text_out o = {0};
+    char target[64];
 
     TRY(put(&o, err, ""));
-    for (int t = 0; t < DS4_TAP_COUNT; t++) TRY(put_tap(&o, p, (ds4_tap)t, -1, err));
+    for (int t = 0; t < DS4_TAP_COUNT; t++) {
+        ds4_tap first = first_of_op((ds4_tap)t);
+        bool whole = op_is_uniform(p, first);
+        if (whole && first != (ds4_tap)t) continue;
+        snprintf(target, sizeof target, "%s:%s", whole ? "op" : "tap",
+                 whole ? ds4_op_table[ds4_tap_table[t].op].name : ds4_tap_table[t].name);
+        TRY(put_target(&o, p, target, (ds4_tap)t, -1, err));
+    }
     /* An edit of a variant reaches every call that it touches: one of them shows it. */
     for (int v = 0; v < DS4_VARIANT_COUNT; v++)
         for (int t = 0; t < DS4_TAP_COUNT; t++)
             if (touches((ds4_variant)v, (ds4_tap)t)) {
-                TRY(put_tap(&o, p, (ds4_tap)t, v, err));
+                TRY(put_target(&o, p, ds4_variant_table[v].name, (ds4_tap)t, v, err));
                 break;
             }
     *out = o.p, o.p = NULL;

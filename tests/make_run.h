@@ -122,7 +122,7 @@ static inline ds4_ledger *make_ledger(const make_run *m) {
                                   .phase = (ds4_phase)phase,
                                   .row = other ? m->row : "strict",
                                   .wanted = other ? m->row : "strict",
-                                  .variants = i == 1 ? m->variants : 0,
+                                  .changed = i == 1 ? m->variants : 0,
                                   .n_call = 3,
                                   .n_elem = 3 * make_tap[i].n_col};
             if (i == 4 && m->refusal) e.wanted = "tree", e.refusal = m->refusal;

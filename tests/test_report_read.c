@@ -54,9 +54,10 @@ static drift_result *reread(const drift_result *r) {
 /* JSON is UTF-8: the byte 0xff of the samples comes back as U+FFFD. */
 static void replace_bad_utf8(bytes *b) {
     bytes out = {0};
-    for (size_t i = 0; i < b->n; i++) {
+    for (size_t i = 0, n; i < b->n; i += n) {
         bool bad = (unsigned char)b->p[i] == 0xff;
-        collect(&out, bad ? "\xef\xbf\xbd" : b->p + i, bad ? 3 : 1);
+        for (n = 1; !bad && i + n < b->n && (unsigned char)b->p[i + n] != 0xff;) n++;
+        collect(&out, bad ? "\xef\xbf\xbd" : b->p + i, bad ? 3 : n);
     }
     free(b->p);
     *b = out;

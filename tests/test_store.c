@@ -85,7 +85,7 @@ static void test_store_run_reads_back(void **state) {
     assert_int_equal(f->n_ledger, 2 * MAKE_N_TAP);
     assert_string_equal(f->ledger[2].tap, "attn_hc_norm");
     assert_string_equal(f->ledger[2].op, "rms_norm");
-    assert_string_equal(f->ledger[2].variants, "DS4_HC_STABLE");
+    assert_string_equal(f->ledger[2].variants, "DS4_HC_STABLE=1");
     assert_string_equal(f->ledger[3].phase, "decode");
     assert_string_equal(f->ledger[8].wanted, "tree");
     assert_string_equal(f->ledger[8].refusal, "K is odd");

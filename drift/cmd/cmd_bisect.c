@@ -131,7 +131,7 @@ int cmd_bisect(int argc, char **argv) {
     strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", gmtime(&t));
     r->created = drift_result_str(r, created);
     r->tool = "ds4-drift " DS4_VERSION;
-    r->command = drift_result_str(r, cmd_replay(argc, argv));
+    r->command = drift_result_str(r, cmd_replay());
     a.bisect.toggle = a.toggle.at, a.bisect.n_toggle = a.toggle.n;
     a.bisect.n_chunk = a.engine.n_chunk, a.bisect.replay = r->command;
     a.bisect.progress = cmd_progress();

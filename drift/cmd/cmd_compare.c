@@ -106,7 +106,7 @@ int cmd_compare(int argc, char **argv) {
     a.compare.progress = p.tell, a.compare.user = p.user;
     TRY(drift_run_open(&reference, a.run.at[0], err));
     for (size_t i = 1; i < a.run.n; i++)
-        TRY(compare_one(&a, reference, i, cmd_replay(argc, argv), &code, err));
+        TRY(compare_one(&a, reference, i, cmd_replay(), &code, err));
 out:
     drift_run_close(reference);
     return st == DS4_OK ? code : cmd_fail("compare", st, err);

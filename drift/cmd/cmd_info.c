@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
@@ -109,14 +110,22 @@ static ds4_status list_rows(const char *engine, ds4_err *err) {
     return DS4_OK;
 }
 
+/* One hash over what was observed: tap, layer, rows and the tap's own hash, in execution order.
+ */
 static void print_digest(const drift_run_fixture *f) {
-    uint64_t h[2] = {0x9e3779b97f4a7c15u, 0xc2b2ae3d27d4eb4fu};
-    for (size_t i = 0; i < f->n_tap; i++)
-        for (int k = 0; k < 2; k++) {
-            h[k] = (h[k] ^ f->tap[i].digest.hash[k]) * 0x100000001b3u;
-            h[k] ^= h[k] >> 29;
-        }
-    printf("%-24s %016" PRIx64 "%016" PRIx64 "\n", f->id, h[0], h[1]);
+    XXH3_state_t *h = XXH3_createState();
+    if (!h || XXH3_128bits_reset(h) != XXH_OK) return;
+    for (size_t i = 0; i < f->n_tap; i++) {
+        const drift_run_tap *t = &f->tap[i];
+        const char *name = ds4_tap_table[t->tap].name;
+        XXH3_128bits_update(h, name, strlen(name) + 1);
+        XXH3_128bits_update(h, &t->layer, sizeof t->layer);
+        XXH3_128bits_update(h, &t->n_row, sizeof t->n_row);
+        XXH3_128bits_update(h, t->digest.hash, sizeof t->digest.hash);
+    }
+    XXH128_hash_t d = XXH3_128bits_digest(h);
+    XXH3_freeState(h);
+    printf("%-24s %016" PRIx64 "%016" PRIx64 "\n", f->id, d.high64, d.low64);
 }
 
 static uint64_t n_calls(const drift_run_fixture *f, const char *op) {

@@ -320,10 +320,35 @@ out:
 
 /* ---- process ---- */
 
+static char replay[16384];
+
+static void quote(char *dst, size_t cap, const char *word) {
+    size_t n = strlen(dst);
+    bool plain =
+        *word &&
+        strspn(word,
+               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,@+-") ==
+            strlen(word);
+    n += (size_t)snprintf(dst + n, cap - n, "%s%s", n ? " " : "", plain ? "" : "'");
+    for (const char *p = word; *p && n + 8 < cap; p++)
+        n += (size_t)snprintf(dst + n, cap - n, *p == '\'' && !plain ? "'\\''" : "%c", *p);
+    if (!plain && n + 2 < cap) snprintf(dst + n, cap - n, "'");
+}
+
+/* Before argp reorders the words. */
+static void remember(int argc, char **argv) {
+    for (char **e = environ; *e; e++)
+        if (!strncmp(*e, "DS4_", 4)) quote(replay, sizeof replay, *e);
+    for (int i = 0; i < argc; i++) quote(replay, sizeof replay, argv[i]);
+}
+
 void cmd_parse(const struct argp *a, int argc, char **argv, void *input) {
+    remember(argc, argv);
     argp_err_exit_status = 64;
     argp_parse(a, argc, argv, 0, NULL, input);
 }
+
+const char *cmd_replay(void) { return replay; }
 
 int cmd_fail(const char *name, ds4_status st, const ds4_err *err) {
     cmd_progress_end();
@@ -370,26 +395,4 @@ drift_progress cmd_progress(void) {
 void cmd_progress_end(void) {
     if (shown) fputs("\r\033[K", stderr);
     shown = false;
-}
-
-static void quote(char *dst, size_t cap, const char *word) {
-    size_t n = strlen(dst);
-    bool plain =
-        *word &&
-        strspn(word,
-               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,@+-") ==
-            strlen(word);
-    n += (size_t)snprintf(dst + n, cap - n, "%s%s", n ? " " : "", plain ? "" : "'");
-    for (const char *p = word; *p && n + 8 < cap; p++)
-        n += (size_t)snprintf(dst + n, cap - n, *p == '\'' && !plain ? "'\\''" : "%c", *p);
-    if (!plain && n + 2 < cap) snprintf(dst + n, cap - n, "'");
-}
-
-const char *cmd_replay(int argc, char **argv) {
-    static char text[16384];
-    text[0] = 0;
-    for (char **e = environ; *e; e++)
-        if (!strncmp(*e, "DS4_", 4)) quote(text, sizeof text, *e);
-    for (int i = 0; i < argc; i++) quote(text, sizeof text, argv[i]);
-    return text;
 }

@@ -76,7 +76,8 @@ int cmd_fail(const char *name, ds4_status st, const ds4_err *err);
 drift_progress cmd_progress(void);
 void cmd_progress_end(void);
 
-/* The command line as a shell would read it, with the DS4_ variables in front. Owns: static. */
-const char *cmd_replay(int argc, char **argv);
+/* The command line as a shell would read it, with the DS4_ variables in front; after cmd_parse.
+ * Owns: static. */
+const char *cmd_replay(void);
 
 #endif
