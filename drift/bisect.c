@@ -52,7 +52,7 @@ static const char *subset_text(const bisect *x, const uint8_t *on) {
     n = (size_t)snprintf(text, sizeof text, "%zu of %zu", n_on, x->toggles.n);
     for (size_t i = 0, shown = 0; i < x->toggles.n && n < sizeof text - 8; i++) {
         if (!on[i]) continue;
-        if (n + strlen(x->toggles.text[i]) + 8 > sizeof text) {
+        if (shown == 6 || n + strlen(x->toggles.text[i]) + 8 > sizeof text) {
             snprintf(text + n, sizeof text - n, ", ...");
             break;
         }
@@ -219,17 +219,19 @@ static void conclude(bisect *x, const uint32_t *group, uint32_t n_group, size_t 
     if (!n_exercised) {
         r->verdict = DRIFT_NOT_COMPARABLE;
         r->summary = drift_result_printf(
-            r, "not exercised: none of %zu toggles executed on fixture %s", n, x->f->id);
+            r, "not comparable: not exercised: none of %zu toggles executed on fixture %s", n,
+            x->f->id);
     } else if (!n_group) {
         r->verdict = x->b->score_all == 0.0 ? DRIFT_SAME_BITS : DRIFT_WITHIN_FLOOR;
         r->summary = drift_result_printf(
             r,
-            "no culprit: %s %.3g with all toggles on is not above %.3g (%zu of %zu toggles not exercised)",
-            x->opt->metric, x->b->score_all, x->opt->threshold, n_not, n);
+            "%s: no culprit: %s %.3g with all toggles on is not above %.3g (%zu of %zu toggles not exercised)",
+            drift_verdict_text(r->verdict), x->opt->metric, x->b->score_all, x->opt->threshold,
+            n_not, n);
     } else {
         r->verdict = DRIFT_DRIFT;
         r->summary = drift_result_printf(
-            r, "culprit%s on %s: %s (%s %.3g of %.3g; %zu of %zu toggles not exercised)",
+            r, "drift: culprit%s on %s: %s (%s %.3g of %.3g; %zu of %zu toggles not exercised)",
             n_group > 1 ? "s" : "", x->f->id, names, x->opt->metric, x->b->score_guilty,
             x->b->score_all, n_not, n);
     }
@@ -272,8 +274,8 @@ static ds4_status search(bisect *x, ds4_err *err) {
     x->b->score_none = o.score;
     if (!o.same_bits) {
         x->r->verdict = DRIFT_INCONCLUSIVE;
-        x->r->summary = drift_result_printf(x->r, "the base does not repeat its own bits: %s",
-                                            evidence(x, &o));
+        x->r->summary = drift_result_printf(
+            x->r, "inconclusive: the base does not repeat its own bits: %s", evidence(x, &o));
         goto out;
     }
     memset(universe, 1, n);

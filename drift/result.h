@@ -150,7 +150,7 @@ typedef struct drift_bisect_result {
 typedef struct drift_result {
     const char *title, *kind; /* kind: "compare" or "bisect" */
     drift_verdict verdict;
-    const char *summary; /* one sentence */
+    const char *summary; /* one sentence that begins with the verdict */
     const char *created, *tool, *command;
     bool same_rows;      /* both sides executed the same rows everywhere: no evidence */
     drift_side side[2];

@@ -127,9 +127,9 @@ void report_put_csv(report_out *o, const char *s) {
     if (!s) return;
     bool quote = strpbrk(s, ",\"\r\n") != NULL;
     if (quote) report_put(o, "\"");
-    for (; *s; s++) {
-        if (*s == '"') report_put(o, "\"");
-        report_put_mem(o, s, 1);
+    for (uint32_t c; (c = report_utf8_next(&s)) != 0;) {
+        if (c == '"') report_put(o, "\"");
+        report_put_utf8(o, c);
     }
     if (quote) report_put(o, "\"");
 }

@@ -55,8 +55,9 @@ ds4_status report_write_text(const drift_result *r,
                              ds4_err *err) {
     report_out o;
     report_out_init(&o, emit, user);
-    report_put(&o, drift_verdict_text(r->verdict)), report_put(&o, ": ");
-    put(&o, r->summary, 3 * N_COL), report_put(&o, "\n");
+    if (r->summary) put(&o, r->summary, 3 * N_COL);
+    else report_put(&o, drift_verdict_text(r->verdict)), report_put(&o, ": no summary");
+    report_put(&o, "\n");
     if (r->same_rows)
         report_put(&o, "both sides executed the same rows: this comparison is no evidence\n");
     for (int i = 0; i < 2; i++) {

@@ -1,12 +1,15 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "drift/bisect.h"
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
+#include "drift/compare.h"
 
-enum { KEY_BASE = 1024, KEY_TOGGLE, KEY_GRAIN, KEY_METRIC, KEY_THRESHOLD };
+enum { KEY_BASE = 1024, KEY_TOGGLE, KEY_GRAIN, KEY_METRIC, KEY_THRESHOLD, KEY_EVIDENCE };
 
 typedef struct args {
     cmd_engine engine;
@@ -15,6 +18,8 @@ typedef struct args {
     cmd_list toggle;
     const char *base;
     drift_bisect_options bisect;
+    drift_level evidence;
+    bool no_evidence;
 } args;
 
 static const struct argp_option options[] = {
@@ -29,6 +34,9 @@ static const struct argp_option options[] = {
      "logit_rms (default), logit_max_abs, kl_mean, kl_max or top1_flips", 0},
     {"threshold", KEY_THRESHOLD, "X", 0,
      "a trial above it fails (default 0: any difference in bits of the logits)", 0},
+    {"evidence", KEY_EVIDENCE, "LEVEL", 0,
+     "taps of base and candidate to compare in the report: none, boundary (default) or full",
+     0},
     {0}};
 
 static drift_grain parse_grain(struct argp_state *s, const char *text) {
@@ -60,6 +68,12 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         return 0;
     case KEY_THRESHOLD:
         a->bisect.threshold = cmd_real(s, "--threshold", arg);
+        return 0;
+    case KEY_EVIDENCE:
+        a->no_evidence = !strcmp(arg, "none");
+        a->evidence = !strcmp(arg, "full") ? DRIFT_LEVEL_FULL : DRIFT_LEVEL_BOUNDARY;
+        if (!a->no_evidence && strcmp(arg, "full") && strcmp(arg, "boundary"))
+            argp_error(s, "--evidence: found \"%s\", wanted none, boundary or full", arg);
         return 0;
     case ARGP_KEY_ARG:
         if (s->arg_num > 0) argp_error(s, "\"%s\": no such argument", arg);
@@ -100,6 +114,37 @@ out:
     return st;
 }
 
+/* Compares run files of both plans, so that the report shows where they part tap by tap. The
+ * files live in a folder of their own and go with it. */
+static ds4_status gather_evidence(drift_result *r, const args *a, ds4_engine *e,
+                                  const ds4_plan *const plan[2], const drift_fixture_set *set,
+                                  ds4_err *err) {
+    static const char *const label[2] = {"base", "candidate"};
+    ds4_status st = DS4_OK;
+    char dir[512], path[2][600] = {"", ""};
+    drift_run *run[2] = {NULL, NULL};
+    drift_run_options ro = {
+        .level = a->evidence, .n_chunk = a->engine.n_chunk, .progress = a->bisect.progress};
+    drift_compare_options co = {.top_k = 20, .n_thread = 1, .allow_same_rows = true};
+
+    snprintf(dir, sizeof dir, P_tmpdir "/ds4-drift-XXXXXX");
+    if (!mkdtemp(dir)) RAISE(DS4_ERR_IO, "%s: cannot make a temporary folder", dir);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof path[i], "%s/%s.h5", dir, label[i]);
+        TRY(drift_run_write(path[i], e, plan[i], set, &ro, err));
+        TRY(drift_run_open(&run[i], path[i], err));
+    }
+    TRY(drift_compare(r, run[0], run[1], &co, err));
+    for (int i = 0; i < 2; i++) r->side[i].label = label[i], r->side[i].path = label[i];
+out:
+    for (int i = 0; i < 2; i++) {
+        drift_run_close(run[i]);
+        unlink(path[i]);
+    }
+    rmdir(dir);
+    return st;
+}
+
 static void print_toggles(const drift_bisect_result *b) {
     for (size_t i = 0; i < b->n_toggle; i++)
         if (b->toggle[i].state == DRIFT_TOGGLE_NOT_EXERCISED)
@@ -109,7 +154,8 @@ static void print_toggles(const drift_bisect_result *b) {
 int cmd_bisect(int argc, char **argv) {
     ds4_status st = DS4_OK;
     ds4_err e = {0}, *err = &e;
-    args a = {.base = "strict", .bisect = {.metric = "logit_rms"}};
+    args a = {
+        .base = "strict", .bisect = {.metric = "logit_rms"}, .evidence = DRIFT_LEVEL_BOUNDARY};
     ds4_engine *engine = NULL;
     ds4_plan *base = NULL, *candidate = NULL;
     drift_fixture_set set = {0};
@@ -135,6 +181,9 @@ int cmd_bisect(int argc, char **argv) {
     a.bisect.toggle = a.toggle.at, a.bisect.n_toggle = a.toggle.n;
     a.bisect.n_chunk = a.engine.n_chunk, a.bisect.replay = r->command;
     a.bisect.progress = cmd_progress();
+    if (!a.no_evidence)
+        TRY(gather_evidence(r, &a, engine, (const ds4_plan *const[]){base, candidate}, &set,
+                            err));
     TRY(drift_bisect(r, engine, base, candidate, &set.at[0], &a.bisect, err));
     cmd_progress_end();
     TRY(cmd_outputs_write(r, &a.outputs, "", err));

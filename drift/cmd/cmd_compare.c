@@ -1,6 +1,5 @@
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
@@ -73,14 +72,10 @@ static ds4_status compare_one(const args *a, const drift_run *reference, size_t 
     ds4_status st = DS4_OK;
     drift_run *candidate = NULL;
     drift_result *r = NULL;
-    char suffix[24] = "", created[32];
-    time_t t = time(NULL);
+    char suffix[24] = "";
 
     TRY(drift_run_open(&candidate, a->run.at[i], err));
     TRY(drift_result_new(&r, err));
-    strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", gmtime(&t));
-    r->created = drift_result_str(r, created);
-    r->tool = "ds4-drift " DS4_VERSION;
     r->command = drift_result_str(r, command);
     TRY(drift_compare(r, reference, candidate, &a->compare, err));
     if (a->run.n > 2) snprintf(suffix, sizeof suffix, "-%zu", i);
