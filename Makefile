@@ -47,7 +47,7 @@ TESTS    := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo demo-run test test-run check check-bits check-browser check-format \
-        check-tables check-validation format digests clean
+        check-tables check-validation format digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -87,7 +87,7 @@ if [ -n "$$missing" ]; then \
 	command -v apt-get >/dev/null 2>&1 || { echo "ds4-drift: missing packages:$$missing (no apt-get here: install them by hand)" >&2; exit 4; }; \
 	echo "ds4-drift: installing$$missing"; \
 	log=$$(mktemp); \
-	{ $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo -E apt-get install -y -qq --no-install-recommends $$missing; } >$$log 2>&1 \
+	{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >$$log 2>&1 \
 		|| { echo "ds4-drift: could not install$$missing: $$(grep -m1 -E '^(E:|sudo:)' $$log || tail -n1 $$log)" >&2; rm -f $$log; exit 4; }; \
 	rm -f $$log; \
 fi
@@ -137,6 +137,14 @@ format: ## rewrites every C file with clang-format
 
 digests: all ## one hash per fixture of the reference engine
 	@sh tests/digests.sh $(BIN)
+
+man: all ## man pages under build/<config>/man, from the programs' own --help
+	@$(call INSTALL,help2man)
+	@mkdir -p $(B)/man
+	@help2man -N -n 'drift analyser for inference engines' -o $(B)/man/ds4-drift.1 $(BIN)
+	@for c in run compare bisect report model info; do \
+		help2man -N -n "ds4-drift $$c" -o $(B)/man/ds4-drift-$$c.1 "$(BIN) $$c" || exit 1; done
+	@ls $(B)/man
 
 clean: ## removes every build
 	rm -rf build out

@@ -55,7 +55,7 @@ ds4_status report_write_text(const drift_result *r,
                              ds4_err *err) {
     report_out o;
     report_out_init(&o, emit, user);
-    if (r->summary) put(&o, r->summary, 3 * N_COL);
+    if (r->summary && *r->summary) put(&o, r->summary, 3 * N_COL);
     else report_put(&o, drift_verdict_text(r->verdict)), report_put(&o, ": no summary");
     report_put(&o, "\n");
     if (r->same_rows)

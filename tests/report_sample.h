@@ -15,6 +15,8 @@
 #include "reports/report.h"
 
 #define HOSTILE "</script><script>alert(\"x\")</script>,'&\n]]>\x01\xff|`"
+/* As a writer of UTF-8 shows it: a byte that is none becomes U+FFFD. */
+#define HOSTILE_UTF8 "</script><script>alert(\"x\")</script>,'&\n]]>\x01\xef\xbf\xbd|`"
 #define NOT_MEASURED ((double)NAN)
 
 typedef struct bytes {

@@ -76,7 +76,7 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
             argp_error(s, "--evidence: found \"%s\", wanted none, boundary or full", arg);
         return 0;
     case ARGP_KEY_ARG:
-        if (s->arg_num > 0) argp_error(s, "\"%s\": no such argument", arg);
+        argp_error(s, "\"%s\": no such argument", arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -91,7 +91,7 @@ static const struct argp_child children[] = {
 static const struct argp argp = {
     options,
     parse,
-    "bisect -m MODEL [--engine vk] --plan CANDIDATE --fixtures ID",
+    "-m MODEL [--engine vk] --plan CANDIDATE --fixtures ID",
     "Finds the 1-minimal sets of toggles (variants, rows and routes by layer) that make a "
     "candidate plan drift from the base plan on a fixture, with the evidence of every step. "
     "What never executed is reported as not exercised, never as clean.",

@@ -46,7 +46,7 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         a->compare.allow_same_rows = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (s->arg_num > 0 && !cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
+        if (!cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
         return 0;
     case ARGP_KEY_END:
         if (a->run.n < 2) argp_error(s, "give two or more run files, the reference first");
@@ -60,7 +60,7 @@ static const struct argp_child children[] = {{&cmd_outputs_argp, 0, "Reports:", 
 static const struct argp argp = {
     options,
     parse,
-    "compare REFERENCE.h5 CANDIDATE.h5...",
+    "REFERENCE.h5 CANDIDATE.h5...",
     "Compares each candidate with the reference, tap by tap in execution order, and gives a "
     "verdict: same bits, within the floor, drift, inconclusive, not comparable.",
     children,

@@ -46,7 +46,7 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *s) {
     args *a = s->input;
     if (key == ARGP_KEY_ARG) {
-        if (s->arg_num > 0 && !cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
+        if (!cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
         return 0;
     }
     if (key < KEY_DEVICE || key > KEY_LEDGER) return ARGP_ERR_UNKNOWN;
@@ -55,13 +55,9 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
     return 0;
 }
 
-static const struct argp argp = {options,
-                                 parse,
-                                 "info [RUN.h5...]",
-                                 "Tells what this build, its devices or a run file holds.",
-                                 NULL,
-                                 NULL,
-                                 NULL};
+static const struct argp argp = {
+    options, parse, "[RUN.h5...]", "Tells what this build, its devices or a run file holds.",
+    NULL,    NULL,  NULL};
 
 static ds4_status list_devices(ds4_err *err) {
     ds4_vk_device_info *d = NULL;

@@ -16,9 +16,9 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
     args *a = s->input;
     switch (key) {
     case ARGP_KEY_ARG:
-        if (s->arg_num == 1) a->verb = arg;
-        else if (s->arg_num == 2) a->path = arg;
-        else if (s->arg_num > 2) argp_error(s, "\"%s\": no such argument", arg);
+        if (s->arg_num == 0) a->verb = arg;
+        else if (s->arg_num == 1) a->path = arg;
+        else argp_error(s, "\"%s\": no such argument", arg);
         return 0;
     case ARGP_KEY_END:
         if (!a->path) argp_error(s, "give a verb (info or verify) and a file");
@@ -33,7 +33,7 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
 static const struct argp argp = {
     NULL,
     parse,
-    "model info|verify FILE.gguf",
+    "info|verify FILE.gguf",
     "info prints the shape, and the types and sizes of the tensors. verify reads the "
     "configuration, binds every tensor, loads the tokenizer and looks at every value.",
     NULL,

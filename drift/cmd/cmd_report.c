@@ -14,7 +14,6 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         s->child_inputs[0] = &a->outputs;
         return 0;
     case ARGP_KEY_ARG:
-        if (s->arg_num == 0) return 0; /* the command itself */
         if (a->result) argp_error(s, "found a second result file, wanted one: %s", arg);
         a->result = arg;
         return 0;
@@ -30,7 +29,7 @@ static const struct argp_child children[] = {{&cmd_outputs_argp, 0, "Reports:", 
 static const struct argp argp = {
     NULL,
     parse,
-    "report RESULT.json",
+    "RESULT.json",
     "Writes reports from a result that compare or bisect stored with --json: the same bytes that "
     "they would have written themselves. The exit code tells whether they were written, not "
     "what the result says.",

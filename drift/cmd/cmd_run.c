@@ -50,7 +50,6 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         a->fresh = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (s->arg_num == 0) return 0; /* the command's name */
         argp_error(s, "\"%s\": no such argument", arg);
         return 0;
     case ARGP_KEY_END:
@@ -66,7 +65,7 @@ static const struct argp_child children[] = {
 static const struct argp argp = {
     options,
     parse,
-    "run -m MODEL -o RUN.h5",
+    "-m MODEL -o RUN.h5",
     "Evaluates fixtures with one plan and writes a run file: token ids, taps, logits, "
     "digests, the ledger of what executed, and where everything came from.",
     children,

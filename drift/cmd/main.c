@@ -3,13 +3,15 @@
 #include <string.h>
 
 #include "drift/cmd/cmds.h"
+#include "drift/cmd/options.h"
 #include "engine/ds4.h"
 
 static const struct {
     const char *name, *what;
+    char *title; /* argv[0] of the command, for its usage lines */
     int (*run)(int argc, char **argv);
 } commands[] = {
-#define CMD(name, what) {#name, what, cmd_##name},
+#define CMD(name, what) {#name, what, (char[]){"ds4-drift " #name}, cmd_##name},
 #include "drift/cmd/cmds.def"
 #undef CMD
 };
@@ -38,7 +40,11 @@ int main(int argc, char **argv) {
         return 0;
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc, argv);
+        if (!strcmp(argv[1], commands[i].name)) {
+            cmd_remember(argc, argv);
+            argv[1] = commands[i].title;
+            return commands[i].run(argc - 1, argv + 1);
+        }
     fprintf(stderr, "ds4-drift: no command \"%s\"; `ds4-drift --help` lists them\n", argv[1]);
     return 64;
 }

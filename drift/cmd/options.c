@@ -335,15 +335,13 @@ static void quote(char *dst, size_t cap, const char *word) {
     if (!plain && n + 2 < cap) snprintf(dst + n, cap - n, "'");
 }
 
-/* Before argp reorders the words. */
-static void remember(int argc, char **argv) {
+void cmd_remember(int argc, char **argv) {
     for (char **e = environ; *e; e++)
         if (!strncmp(*e, "DS4_", 4)) quote(replay, sizeof replay, *e);
     for (int i = 0; i < argc; i++) quote(replay, sizeof replay, argv[i]);
 }
 
 void cmd_parse(const struct argp *a, int argc, char **argv, void *input) {
-    remember(argc, argv);
     argp_err_exit_status = 64;
     argp_parse(a, argc, argv, 0, NULL, input);
 }

@@ -76,8 +76,9 @@ int cmd_fail(const char *name, ds4_status st, const ds4_err *err);
 drift_progress cmd_progress(void);
 void cmd_progress_end(void);
 
-/* The command line as a shell would read it, with the DS4_ variables in front; after cmd_parse.
- * Owns: static. */
+/* Keeps the command line before argp reorders its words; once, at start. */
+void cmd_remember(int argc, char **argv);
+/* That line as a shell would read it, with the DS4_ variables in front. Owns: static. */
 const char *cmd_replay(void);
 
 #endif

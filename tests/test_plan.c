@@ -1,0 +1,507 @@
+/* engine/plan.h: the text grammar and its refusals, text that reads back as the same plan, the
+ * built-in plans on every engine, the table of taps, and what the ledger keeps of a refused
+ * row. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/mem.h"
+#include "engine/ops/ops.h"
+#include "engine/ref/ref.h"
+#include "engine/vk/vk.h"
+#include "tests/support.h"
+
+enum { N_LAYER = 6 };
+static ds4_backend *ref;
+static const uint32_t f16 = 1; /* index of the row on ref */
+
+static ds4_plan *new_plan(const ds4_backend *b) {
+    ds4_plan *p = NULL;
+    ds4_err err;
+    uint32_t bits = 0;
+    for (int v = 0; v < DS4_VARIANT_COUNT; v++) bits |= (uint32_t)ds4_variant_table[v].def << v;
+    test_ok(ds4_plan_new(&p, b, N_LAYER, bits, &err), &err);
+    return p;
+}
+
+static ds4_plan *edited(const char *text) {
+    ds4_plan *p = new_plan(ref);
+    ds4_err err;
+    test_ok(ds4_plan_edit(p, text, &err), &err);
+    return p;
+}
+
+/* Layers in order, then DS4_NO_LAYER. */
+static uint32_t layer_of(uint32_t i) { return i == N_LAYER ? DS4_NO_LAYER : i; }
+
+/* The first cell that differs, as text; false: none. */
+static bool differ(const ds4_plan *a, const ds4_plan *b, char *what, size_t n) {
+    for (int t = 0; t < DS4_TAP_COUNT; t++)
+        for (uint32_t il = 0; il <= N_LAYER; il++)
+            for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+                ds4_cell x = ds4_plan_cell(a, (ds4_tap)t, layer_of(il), (ds4_phase)ph);
+                ds4_cell y = ds4_plan_cell(b, (ds4_tap)t, layer_of(il), (ds4_phase)ph);
+                if (!memcmp(x.row, y.row, sizeof x.row) && x.variants == y.variants) continue;
+                snprintf(what, n, "%s layer %u phase %d", ds4_tap_table[t].name, il, ph);
+                return true;
+            }
+    return false;
+}
+
+/* Two texts must make the same plan; the third must make another one. */
+static void same(const char *a, const char *b, const char *not_c) {
+    ds4_plan *p = edited(a), *q = edited(b), *r = edited(not_c);
+    char what[96];
+    if (differ(p, q, what, sizeof what)) fail_msg("\"%s\" and \"%s\" at %s", a, b, what);
+    assert_true(differ(p, r, what, sizeof what));
+    ds4_plan_free(p), ds4_plan_free(q), ds4_plan_free(r);
+}
+
+/* ---- the grammar ---- */
+
+/* Whether exactly the cells that `want` accepts ask for f16. */
+static void only(const char *text, bool (*want)(ds4_tap, uint32_t il, ds4_phase)) {
+    ds4_plan *p = edited(text);
+    for (int t = 0; t < DS4_TAP_COUNT; t++)
+        for (uint32_t il = 0; il <= N_LAYER; il++)
+            for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+                ds4_cell c = ds4_plan_cell(p, (ds4_tap)t, layer_of(il), (ds4_phase)ph);
+                bool on = want((ds4_tap)t, il, (ds4_phase)ph);
+                if (c.row[0] != (on ? f16 : 0) || c.row[1])
+                    fail_msg("\"%s\": %s layer %u phase %d", text, ds4_tap_table[t].name, il,
+                             ph);
+            }
+    ds4_plan_free(p);
+}
+
+static bool is_matmul(ds4_tap t) { return ds4_tap_table[t].op == DS4_OP_matmul; }
+static bool any_matmul(ds4_tap t, uint32_t il, ds4_phase ph) {
+    (void)il, (void)ph;
+    return is_matmul(t);
+}
+static bool any_f16(ds4_tap t, uint32_t il, ds4_phase ph) {
+    (void)il, (void)ph;
+    return is_matmul(t) || ds4_tap_table[t].op == DS4_OP_matmul_id;
+}
+static bool q_low(ds4_tap t, uint32_t il, ds4_phase ph) {
+    (void)il, (void)ph;
+    return t == DS4_TAP_q_low;
+}
+static bool moe_gate(ds4_tap t, uint32_t il, ds4_phase ph) {
+    (void)il, (void)ph;
+    return t == DS4_TAP_moe_gate;
+}
+static bool dense(ds4_tap t, uint32_t il, ds4_phase ph) {
+    (void)il, (void)ph;
+    return !strcmp(ds4_tap_table[t].route, "dense");
+}
+static bool some_layers(ds4_tap t, uint32_t il, ds4_phase ph) {
+    (void)ph;
+    return is_matmul(t) && (il == 0 || il == 2 || il == 3 || il >= 5);
+}
+static bool q_low_3_decode(ds4_tap t, uint32_t il, ds4_phase ph) {
+    return t == DS4_TAP_q_low && il == 3 && ph == DS4_DECODE;
+}
+
+static void test_plan_targets_reach_their_cells(void **state) {
+    (void)state;
+    only("*=f16", any_f16);
+    only("matmul=f16", any_matmul);
+    only("op:matmul=f16", any_matmul);
+    only("q_low=f16", q_low);
+    only("tap:q_low=f16", q_low);
+    only("route:dense=f16", dense);
+    only("route:moe_gate=f16", moe_gate);
+    only("moe_gate=f16", moe_gate);
+    only("matmul@0+2-3+5-+out=f16", some_layers);
+    only("q_low@3/decode=f16", q_low_3_decode);
+    only("  q_low @ 3 / decode = f16  # why\n# all of it a comment\n\n;;", q_low_3_decode);
+    only("*=f16; *=strict; q_low=f16", q_low);
+    only("matmul=f16\nmatmul@1=strict\nmatmul@4=strict", some_layers);
+}
+
+static void test_plan_forms_that_say_the_same_are_equal(void **state) {
+    (void)state;
+    same("matmul@0-5=f16", "matmul@0-=f16", "matmul=f16");
+    same("matmul=f16", "matmul@0-+out=f16", "matmul@out=f16");
+    same("matmul=f16", "matmul/prefill=f16;matmul/decode=f16", "matmul/decode=f16");
+    same("DS4_HC_STABLE=1", "DS4_METAL_HC_STABLE=YES", "DS4_HC_STABLE=off");
+    same("DS4_HC_STABLE@2=1", "DS4_HC_STABLE@0-3=1\nDS4_HC_STABLE@0-1+3=0",
+         "DS4_HC_STABLE@2/decode=1");
+    same("q_low=f16 # q_low=strict", "q_low=f16", "q_low=strict");
+}
+
+/* A name that is op and tap means the op; the prefix says which. */
+static void test_plan_prefix_tells_op_from_tap(void **state) {
+    (void)state;
+    assert_true(ds4_op_find("router_prob") >= 0 && ds4_tap_find("router_prob") >= 0);
+    same("router_prob=strict;DS4_HC_STABLE=1", "op:router_prob=strict;DS4_HC_STABLE=1",
+         "tap:router_prob=strict");
+}
+
+static void test_plan_preferences_are_kept_in_order(void **state) {
+    (void)state;
+    ds4_plan *p = edited("matmul=f16,strict");
+    ds4_cell c = ds4_plan_cell(p, DS4_TAP_q_low, 0, DS4_PREFILL);
+    assert_int_equal(c.row[0], f16);
+    assert_int_equal(c.row[1], 0);
+    ds4_plan_free(p);
+}
+
+/* The first that accepts a call runs it, and strict accepts every call. */
+static void test_plan_strict_first_runs_strict(void **state) {
+    (void)state;
+    ds4_plan *p = edited("matmul=strict,f16");
+    ds4_cell c = ds4_plan_cell(p, DS4_TAP_q_low, 0, DS4_PREFILL);
+    assert_int_equal(c.row[0], 0);
+    ds4_plan_free(p);
+}
+
+/* ---- refusals ---- */
+
+static void refuse(const char *text, const char *words) {
+    ds4_plan *p = new_plan(ref);
+    ds4_err err = {0};
+    ds4_status st = ds4_plan_edit(p, text, &err);
+    if (st != DS4_ERR_USAGE || !strstr(err.message, words))
+        fail_msg("\"%s\" gave %d \"%s\", wanted \"%s\"", text, (int)st,
+                 st == DS4_OK ? "" : err.message, words);
+    ds4_plan_free(p);
+}
+
+static void test_plan_malformed_text_is_refused(void **state) {
+    (void)state;
+    static const char *const form = "wanted TARGET[@LAYERS][/PHASE]=VALUE";
+    refuse("matmul", form), refuse("=f16", form), refuse("matmul=", form), refuse("=", form);
+    refuse("matmul@=f16", "\"matmul@=f16\": no layers after @");
+    refuse("matmul@x=f16", "layers \"x\"");
+    refuse("matmul@-1=f16", "layers \"-1\"");
+    refuse("matmul@1-x=f16", "layers \"1-x\"");
+    refuse("matmul@3-2=f16", "layers \"3-2\"");
+    refuse("matmul@1-2-3=f16", "layers \"1-2-3\"");
+    refuse("matmul@Out=f16", "layers \"Out\"");
+    refuse("matmul@6=f16", "layers \"6\", wanted N, N-M or N- within 0-5, or out");
+    refuse("matmul@6-=f16", "layers \"6-\"");
+    refuse("matmul@0-6=f16", "layers \"0-6\"");
+    refuse("matmul@99999999999999999999=f16", "within 0-5");
+    refuse("matmul@4294967296=f16", "within 0-5");
+    refuse("matmul@0@1=f16", "layers \"0@1\"");
+    refuse("matmul/=f16", "phase \"\", wanted prefill or decode");
+    refuse("matmul/both=f16", "phase \"both\"");
+    refuse("matmul/prefill@0=f16", "phase \"prefill@0\"");
+    refuse("matmul/prefill/decode=f16", "phase \"prefill/decode\"");
+    refuse("nothing=f16", "no op, tap, route or variant is called \"nothing\"");
+    refuse("op:q_low=f16", "\"op:q_low\""), refuse("tap:matmul=f16", "\"tap:matmul\"");
+    refuse("route:NONE=f16", "\"route:NONE\""), refuse("route:=f16", "\"route:\"");
+    refuse(" =f16", form);
+    refuse("matmul=f17", "engine ref has no row \"f17\" for matmul");
+    refuse("matmul=f16,f17", "has no row \"f16,f17\"");
+    refuse("matmul=f16=f16", "has no row \"f16=f16\"");
+    refuse("rms_norm=f16", "has no row \"f16\" for rms_norm");
+    refuse("matmul=,", "has no row");
+    refuse("DS4_HC_STABLE=maybe", "DS4_HC_STABLE: found \"maybe\"");
+    refuse("DS4_NO_SUCH=1", "is called \"DS4_NO_SUCH\"");
+    refuse("q_low=f16; matmul@9=f16", "\"matmul@9=f16\"");
+}
+
+/* Empty members of a list are no form of the grammar. */
+static void test_plan_empty_members_are_refused(void **state) {
+    (void)state;
+    refuse("matmul@+=f16", "matmul@+=f16");
+    refuse("matmul@0+=f16", "matmul@0+=f16");
+    refuse("matmul@0++1=f16", "matmul@0++1=f16");
+    refuse("matmul=f16,,strict", "matmul=f16,,strict");
+    refuse("matmul=f16,", "matmul=f16,");
+}
+
+/* A long value is read to its end. */
+static void test_plan_long_value_is_not_cut(void **state) {
+    (void)state;
+    char text[256] = "matmul=";
+    for (int i = 0; i < 23; i++) strcat(text, "f16,");
+    strcat(text, "f16garbage");
+    refuse(text, "matmul=");
+}
+
+static void test_plan_file_is_read(void **state) {
+    (void)state;
+    char path[256];
+    const char *tmp = getenv("TMPDIR");
+    ds4_err err = {0};
+    snprintf(path, sizeof path, "%s/test_plan.XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    int fd = mkstemp(path);
+    FILE *f = fdopen(fd, "wb");
+    fputs("# two edits\nq_low=f16\nDS4_HC_STABLE=1\n", f);
+    fclose(f);
+    ds4_plan *p = new_plan(ref), *q = edited("q_low=f16;DS4_HC_STABLE=1");
+    char what[96];
+    test_ok(ds4_plan_load(p, path, &err), &err);
+    assert_false(differ(p, q, what, sizeof what));
+    f = fopen(path, "wb");
+    fwrite("q_low=f16\0", 1, 10, f);
+    fclose(f);
+    assert_int_equal(ds4_plan_load(p, path, &err), DS4_ERR_FORMAT);
+    remove(path);
+    assert_int_equal(ds4_plan_load(p, path, &err), DS4_ERR_IO);
+    assert_non_null(strstr(err.message, path));
+    ds4_plan_free(p), ds4_plan_free(q);
+}
+
+/* ---- text that reads back ---- */
+
+static uint64_t rng = 11;
+static uint32_t below(uint32_t n) {
+    rng = rng * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(rng >> 33) % n;
+}
+
+/* A random edit that this backend accepts. */
+static void random_edit(char *dst, size_t n, const ds4_backend *b) {
+    const ds4_tap_info *t = &ds4_tap_table[below(DS4_TAP_COUNT)];
+    char target[64], layers[32] = "", value[64] = "";
+    uint32_t a = below(N_LAYER), z = a + below(N_LAYER - a);
+    switch (below(3)) {
+    case 0:
+        snprintf(layers, sizeof layers, "@%u-%u", a, z);
+        break;
+    case 1:
+        snprintf(layers, sizeof layers, "@%u+out", a);
+        break;
+    default:
+        break;
+    }
+    if (below(3) == 0) {
+        snprintf(target, sizeof target, "%s", ds4_variant_table[below(DS4_VARIANT_COUNT)].name);
+        snprintf(value, sizeof value, "%u", below(2));
+    } else {
+        bool tap = below(2);
+        snprintf(target, sizeof target, "%s:%s", tap ? "tap" : "op",
+                 tap ? t->name : ds4_op_table[t->op].name);
+        uint32_t n_row = b->ops->n_row(b, t->op), first = below(n_row), second = below(n_row);
+        bool one = first == 0 || second == first;
+        snprintf(value, sizeof value, "%s%s%s", b->ops->row(b, t->op, first)->name,
+                 one ? "" : ",", one ? "" : b->ops->row(b, t->op, second)->name);
+    }
+    static const char *const phase[] = {"", "/prefill", "/decode"};
+    snprintf(dst, n, "%s%s%s=%s", target, layers, phase[below(3)], value);
+}
+
+static void check_round_trips(const ds4_backend *b) {
+    for (int trial = 0; trial < 400; trial++) {
+        ds4_plan *p = new_plan(b), *q = new_plan(b);
+        ds4_err err;
+        char *text = NULL, what[96], edit[192];
+        uint32_t n = below(12);
+        for (uint32_t i = 0; i < n; i++) {
+            random_edit(edit, sizeof edit, b);
+            test_ok(ds4_plan_edit(p, edit, &err), &err);
+        }
+        test_ok(ds4_plan_text(p, &text, &err), &err);
+        if (!n) assert_string_equal(text, ""); /* all strict says nothing */
+        test_ok(ds4_plan_edit(q, text, &err), &err);
+        if (differ(p, q, what, sizeof what)) fail_msg("%s after\n%s", what, text);
+        /* Planted: one cell more. */
+        ds4_cell c = ds4_plan_cell(q, DS4_TAP_q_low, 2, DS4_DECODE);
+        c.variants ^= DS4_VARIANT_BIT(SAFE_MATH);
+        ds4_plan_set(q, DS4_TAP_q_low, 2, DS4_DECODE, c);
+        assert_true(differ(p, q, what, sizeof what));
+        assert_string_equal(what, "q_low layer 2 phase 1");
+        ds4_mem_free(text);
+        ds4_plan_free(p), ds4_plan_free(q);
+    }
+}
+
+static void test_plan_text_reads_back_on_ref(void **state) {
+    (void)state;
+    check_round_trips(ref);
+}
+
+/* ---- built-in plans ---- */
+
+static void check_builtin(const ds4_backend *b, const char *default_name) {
+    char what[96];
+    ds4_err err = {0};
+    for (uint32_t i = 0; i < ds4_plan_n_builtin(); i++) {
+        const char *text = NULL, *name = ds4_plan_builtin(i, &text);
+        ds4_plan *p = new_plan(b);
+        assert_true(*text != 0);
+        test_ok(ds4_plan_named(p, name, &err), &err);
+        bool strict = !differ(p, new_plan(b), what, sizeof what);
+        assert_int_equal(strict, !strcmp(name, "strict"));
+        ds4_plan_free(p);
+    }
+    ds4_plan *p = new_plan(b), *q = new_plan(b);
+    test_ok(ds4_plan_named(p, "default", &err), &err);
+    test_ok(ds4_plan_named(q, default_name, &err), &err);
+    assert_false(differ(p, q, what, sizeof what));
+    assert_int_equal(ds4_plan_named(p, "fastest", &err), DS4_ERR_USAGE);
+    assert_non_null(strstr(err.message, "no built-in plan is called \"fastest\""));
+    ds4_plan_free(p), ds4_plan_free(q);
+}
+
+static void test_plan_builtin_apply_on_ref(void **state) {
+    (void)state;
+    check_builtin(ref, "strict");
+}
+
+static void test_plan_works_on_vk(void **state) {
+    (void)state;
+    ds4_backend *vk = NULL;
+    ds4_err err;
+    if (!test_has_device()) skip();
+    test_ok(ds4_vk_open(&vk, NULL, &err), &err);
+    check_builtin(vk, "fast");
+    check_round_trips(vk);
+    /* Every edit of the built-in plans names rows that this engine has: none is left out. */
+    for (uint32_t i = 0; i < ds4_plan_n_builtin(); i++) {
+        const char *text = NULL;
+        ds4_plan *p = new_plan(vk);
+        ds4_plan_builtin(i, &text);
+        test_ok(ds4_plan_edit(p, text, &err), &err);
+        ds4_plan_free(p);
+    }
+    vk->ops->close(vk);
+}
+
+/* ---- the table of taps ---- */
+
+static void test_plan_taps_are_sane(void **state) {
+    (void)state;
+    bool used[DS4_OP_COUNT] = {false};
+    for (int t = 0; t < DS4_TAP_COUNT; t++) {
+        const ds4_tap_info *i = &ds4_tap_table[t];
+        assert_true((int)i->op >= 0 && i->op < DS4_OP_COUNT);
+        assert_int_equal(ds4_tap_find(i->name), t); /* unique: the first of its name */
+        used[i->op] = true;
+        bool selects = i->op == DS4_OP_index_topk || i->op == DS4_OP_router_topk ||
+                       i->op == DS4_OP_router_hash;
+        assert_int_equal(i->type, selects ? DS4_TYPE_I32 : DS4_TYPE_F32);
+        assert_int_equal(i->level == DS4_TAP_STATE, i->op == DS4_OP_row_store);
+        bool routed = i->op == DS4_OP_matmul || i->op == DS4_OP_matmul_id;
+        assert_int_equal(strcmp(i->route, "NONE") != 0, routed);
+    }
+    for (int o = 0; o < DS4_OP_COUNT; o++) {
+        if (!used[o]) fail_msg("no call of op %s", ds4_op_table[o].name);
+        assert_int_equal(ds4_op_find(ds4_op_table[o].name), o);
+        assert_true(ds4_op_table[o].n_in + 1 <= DS4_MAX_BIND);
+    }
+    assert_int_equal(ds4_tap_find("nothing"), -1);
+    assert_int_equal(ds4_op_find("nothing"), -1);
+    assert_int_equal(ds4_tap_table[0].op, DS4_OP_embed);
+    assert_int_equal(DS4_TAP_logits, DS4_TAP_COUNT - 1);
+}
+
+/* ---- execution: order and refusals in the ledger ---- */
+
+typedef struct order {
+    ds4_tap last;
+    uint32_t layer, n, n_bad;
+} order;
+
+static bool wants(void *user, ds4_tap tap, uint32_t layer) {
+    (void)user, (void)tap, (void)layer;
+    return true;
+}
+
+/* Taps come in the table's order: within a layer, then the next layer's, the head last. */
+static bool see(void *user, const ds4_tap_event *e) {
+    order *o = user;
+    bool next_layer = e->layer != o->layer;
+    if (o->n++ &&
+        (next_layer ? e->layer < o->layer && o->last != DS4_TAP_embed : e->tap <= o->last))
+        o->n_bad++;
+    o->last = e->tap, o->layer = e->layer;
+    return true;
+}
+
+/* A plan's rows for n tokens of prefill; the observer may be NULL. */
+static ds4_session *evaluate(ds4_engine *e, const char *edits, uint32_t n, order *o) {
+    static const int32_t token[80] = {0, 5, 9, 300, 2, 2, 7, 1000, 64, 65, 66, 67, 1999};
+    ds4_plan *p = NULL;
+    ds4_session *s = NULL;
+    ds4_err err;
+    test_ok(ds4_engine_plan(e, &p, &err), &err);
+    test_ok(ds4_plan_edit(p, edits, &err), &err);
+    test_ok(ds4_session_new(&s, e, p, n, n, &err), &err);
+    if (o) ds4_session_observe(s, &(ds4_observer){wants, see, NULL, o});
+    test_ok(ds4_session_eval(s, token, n, DS4_PREFILL, &err), &err);
+    ds4_plan_free(p);
+    return s;
+}
+
+static void check_ledger(ds4_engine *e, uint32_t n, const char *want, const char *refusal) {
+    ds4_session *s = evaluate(e, "matmul=f16", n, NULL);
+    const ds4_ledger *l = ds4_session_ledger(s);
+    uint32_t n_matmul = 0;
+    for (uint32_t i = 0; i < ds4_ledger_n(l); i++) {
+        const ds4_ledger_entry *x = ds4_ledger_at(l, i);
+        if (!is_matmul(x->tap)) {
+            assert_string_equal(x->row, "strict");
+            assert_string_equal(x->wanted, "strict");
+            assert_null(x->refusal);
+            continue;
+        }
+        n_matmul++;
+        assert_string_equal(x->row, want);
+        assert_string_equal(x->wanted, "f16");
+        if (refusal) assert_string_equal(x->refusal, refusal);
+        else assert_null(x->refusal);
+        assert_int_equal(x->n_call, 1);
+    }
+    assert_true(n_matmul > 6 * 10);
+    ds4_session_free(s);
+}
+
+static void test_plan_refused_row_is_in_the_ledger(void **state) {
+    (void)state;
+    ds4_engine *e = test_engine("ref", "fixtures/tiny/ds4-tiny-q4k.gguf");
+    check_ledger(e, 8, "strict", "fewer than 9 tokens");
+    check_ledger(e, 9, "f16", NULL);
+    ds4_engine_close(e);
+}
+
+static void test_plan_taps_run_in_table_order(void **state) {
+    (void)state;
+    ds4_engine *e = test_engine("ref", "fixtures/tiny/ds4-tiny-q4k.gguf");
+    order o = {0};
+    ds4_session_free(evaluate(e, "", 16, &o));
+    assert_int_equal(o.n_bad, 0);
+    assert_true(o.n > 6 * 40);
+    assert_int_equal(o.last, DS4_TAP_logits);
+    ds4_tap_event back = {.tap = DS4_TAP_out_norm, .layer = DS4_NO_LAYER};
+    see(&o, &back); /* planted: a step back */
+    assert_int_equal(o.n_bad, 1);
+    ds4_engine_close(e);
+}
+
+static int setup(void **state) {
+    (void)state;
+    return ds4_ref_open(&ref, 1, NULL) == DS4_OK ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    ref->ops->close(ref);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plan_targets_reach_their_cells),
+        cmocka_unit_test(test_plan_forms_that_say_the_same_are_equal),
+        cmocka_unit_test(test_plan_prefix_tells_op_from_tap),
+        cmocka_unit_test(test_plan_preferences_are_kept_in_order),
+        cmocka_unit_test(test_plan_strict_first_runs_strict),
+        cmocka_unit_test(test_plan_malformed_text_is_refused),
+        cmocka_unit_test(test_plan_empty_members_are_refused),
+        cmocka_unit_test(test_plan_long_value_is_not_cut),
+        cmocka_unit_test(test_plan_file_is_read),
+        cmocka_unit_test(test_plan_text_reads_back_on_ref),
+        cmocka_unit_test(test_plan_builtin_apply_on_ref),
+        cmocka_unit_test(test_plan_works_on_vk),
+        cmocka_unit_test(test_plan_taps_are_sane),
+        cmocka_unit_test(test_plan_refused_row_is_in_the_ledger),
+        cmocka_unit_test(test_plan_taps_run_in_table_order),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
