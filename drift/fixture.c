@@ -96,6 +96,7 @@ ds4_status drift_fixtures_add_ids(drift_fixture_set *s, const char *id, const ch
     size_t n;
 
     TRY(drift_read_file(&text, &n, path, MAX_PROMPT_BYTES, err));
+    if (strlen(text) != n) RAISE(DS4_ERR_FORMAT, "%s: a NUL byte in a list of ids", path);
     for (char *p = text; *p;) {
         char *end;
         if (isspace((unsigned char)*p)) {
@@ -144,7 +145,10 @@ static ds4_status load_one(drift_fixture_set *s, const char *list, const json_t 
     if (decode && (!json_is_integer(decode) || json_integer_value(decode) < 0 ||
                    json_integer_value(decode) > 1 << 20))
         RAISE(DS4_ERR_FORMAT, "%s: fixture %s: \"decode\" is no count", list, id);
-    snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash + 1 - list) : 0, list, prompt);
+    int length = snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash + 1 - list) : 0,
+                          list, prompt);
+    if (length < 0 || (size_t)length >= sizeof path)
+        RAISE(DS4_ERR_FORMAT, "%s: fixture %s: the path of its prompt is too long", list, id);
     TRY(drift_read_file(&text, &n, path, MAX_PROMPT_BYTES, err));
     TRY(drift_fixtures_add_text(s, id, text, n, json_is_true(json_object_get(j, "chat")),
                                 (uint32_t)json_integer_value(decode), e, err));

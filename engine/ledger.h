@@ -9,8 +9,8 @@ typedef struct ds4_ledger_entry {
     uint32_t layer; /* or DS4_NO_LAYER */
     ds4_phase phase;
     uint32_t wtype;
-    const char *row; /* the row that ran */
-    uint32_t changed; /* variants that this row honours and that stood off their default */
+    const char *row;     /* the row that ran */
+    uint32_t changed;    /* variants that this row honours and that stood off their default */
     const char *wanted;  /* the row that the plan named; equals row unless refused */
     const char *refusal; /* NULL, or why */
     uint64_t n_call, n_elem;

@@ -114,11 +114,9 @@ static char *trim(char *s) {
 /* "3", "0-2", "4-", "out", joined by '+'. */
 static ds4_status parse_layers(edit *e, const ds4_plan *p, char *s, ds4_err *err) {
     ds4_status st = DS4_OK;
-    char *save = NULL;
 
     memset(e->layer, 0, sizeof e->layer);
-    if (!*s) RAISE(DS4_ERR_USAGE, "plan: \"%s\": no layers after @", e->text);
-    for (char *word = strtok_r(s, "+", &save); word; word = strtok_r(NULL, "+", &save)) {
+    for (char *word; (word = strsep(&s, "+"));) {
         if (!strcmp(word, "out")) {
             e->layer[p->n_layer] = true;
             continue;
@@ -162,8 +160,11 @@ static ds4_status parse_edit(edit *e, const ds4_plan *p, char *s, ds4_err *err) 
         *at = 0;
         TRY(parse_layers(e, p, trim(at + 1), err));
     }
-    snprintf(e->target, sizeof e->target, "%s", trim(s));
-    snprintf(e->value, sizeof e->value, "%s", trim(eq + 1));
+    char *target = trim(s), *value = trim(eq + 1);
+    if (strlen(target) >= sizeof e->target || strlen(value) >= sizeof e->value)
+        RAISE(DS4_ERR_USAGE, "plan: \"%s\": longer than any name", e->text);
+    strcpy(e->target, target);
+    strcpy(e->value, value);
 out:
     return st;
 }
@@ -187,20 +188,22 @@ static int find_row(const ds4_backend *b, ds4_op op, const char *name) {
 }
 
 /* The rows of a value for one op; false when the op has none of them. Rows that it lacks are
- * left out when `lenient`; else they make the value unfit. */
+ * left out when `lenient`; else they make the value unfit. Strict accepts every call: what
+ * follows it never runs. */
 static bool wanted_rows(const ds4_plan *p, ds4_op op, const char *value, bool lenient,
                         uint8_t row[DS4_MAX_WANTED]) {
-    char copy[96], *save = NULL;
+    char copy[sizeof((edit *)0)->value], *rest = copy;
     uint32_t n = 0;
-    bool found = false;
+    bool found = false, ended = false;
 
     memset(row, 0, DS4_MAX_WANTED);
     snprintf(copy, sizeof copy, "%s", value);
-    for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+    for (char *word; (word = strsep(&rest, ","));) {
         int i = find_row(p->backend, op, trim(word));
         if (i < 0 && !lenient) return false;
         if (i >= 0) found = true;
-        if (i > 0 && n < DS4_MAX_WANTED) row[n++] = (uint8_t)i;
+        if (i == 0) ended = true;
+        if (i > 0 && !ended && n < DS4_MAX_WANTED) row[n++] = (uint8_t)i;
     }
     return found;
 }

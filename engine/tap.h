@@ -67,7 +67,8 @@ typedef struct ds4_observer {
     bool (*see)(void *user, const ds4_tap_event *event);
     /* May be NULL. Asked at the entry of every layer: fills state [n_row][n_col] (the boundary
      * state of the tokens at pos0 ..) and returns true to have the layer start from it. */
-    bool (*inject)(void *user, uint32_t layer, uint32_t pos0, uint32_t n_row, uint32_t n_col, float *state);
+    bool (*inject)(void *user, uint32_t layer, uint32_t pos0, uint32_t n_row, uint32_t n_col,
+                   float *state);
     void *user;
 } ds4_observer;
 

@@ -8,7 +8,7 @@
  * [n_tok][n_head][d_head]. Args: ds4_args_attention.
  * Sums: a_j in 16 lanes and a tree, times scale; den = exp(sink - m), then weights in participant
  * order; channel sums in participant order; times 1 / den. STRICT: exact.glsl and the maximum of
- * all. SOFTMAX: the device's exp, den as a tree over lanes. The maximum is exact either way.
+ * all. SOFTMAX: the device's exp, den over lanes (group_sum). The maximum is exact either way.
  * Shapes: n_score at least the number of participants. */
 #define GROUP_REDUCE
 #include "types.glsl"

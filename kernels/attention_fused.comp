@@ -4,7 +4,7 @@
  * Group: one head (x) of one token (y). Blocks of lx participants: a score per lane, the running
  * maximum raised and the sums rescaled, then lanes over channels add the block's rows.
  * Bindings: as attention.comp without the scratch (binding 5). Args: ds4_args_attention.
- * Sums: dot products in four lanes i mod 4; a block's weights as a tree over lanes; channel sums
+ * Sums: dot products by fours (dot4); a block's weights over lanes (group_sum); channel sums
  * in participant order within and across blocks; the device's exp; the sink first.
  * Shapes: lx a power of two, 64 at most; wide heads are done in passes of 16 lx channels. */
 #define GROUP_REDUCE
@@ -16,14 +16,14 @@ layout(std430, set = 0, binding = 6) writeonly buffer Out_ { float outp[]; };
 shared float wt[64];
 shared uint row_at[64];
 
-#define FOUR_LANES(sum, R, row)                                                                  \
-    for (uint i_ = 0u; i_ + 4u <= a.d_head; i_ += 4u) sum += LOAD4(q, qh + i_) * LOAD4(R, row + i_); \
-    for (uint i_ = a.d_head & ~3u; i_ < a.d_head; i_++) sum.x += q[qh + i_] * R[row + i_];
+#define BY_FOUR(sum, R, row)                                                                  \
+    for (uint i_ = 0u; i_ + 4u <= a.d_head; i_ += 4u) sum += dot4(LOAD4(q, qh + i_), LOAD4(R, row + i_)); \
+    for (uint i_ = a.d_head & ~3u; i_ < a.d_head; i_++) sum = MAD(q[qh + i_], R[row + i_], sum);
 
 float score_of(uint qh, uint row, bool is_raw) {
-    PRECISE vec4 v = vec4(0.0);
-    if (is_raw) { FOUR_LANES(v, raw, row) } else { FOUR_LANES(v, comp, row) }
-    PRECISE float s = ((v.x + v.y) + (v.z + v.w)) * a.scale;
+    PRECISE float v = 0.0;
+    if (is_raw) { BY_FOUR(v, raw, row) } else { BY_FOUR(v, comp, row) }
+    PRECISE float s = v * a.scale;
     return s;
 }
 
@@ -45,12 +45,12 @@ void main() {
             PRECISE float keep = exp(m - top);
             PRECISE float w = j < p.n ? exp(s - top) : 0.0;
             wt[l] = w;
-            den = den * keep + group_sum(w);
+            den = MAD(den, keep, group_sum(w));
             for (uint c = 0u; c < n_acc; c++) {
                 uint i = min(c0 + c * lx + l, a.d_head - 1u);
                 PRECISE float v = acc[c] * keep;
                 for (uint b = 0u; b < n; b++)
-                    MUL_ADD(v, wt[b], (j0 + b < p.n_raw ? raw[row_at[b] + i] : comp[row_at[b] + i]));
+                    v = MAD(wt[b], j0 + b < p.n_raw ? raw[row_at[b] + i] : comp[row_at[b] + i], v);
                 acc[c] = v;
             }
             m = top;

@@ -16,8 +16,7 @@ void main() {
     uint t = UNIT_X;
     if (t >= a.n_tok) return;
     for (uint s = 0u; s < a.n_hc; s++) {
-        PRECISE float p = mix_in[t * a.n_hc + s] * scale[0];
-        PRECISE float z = p + base[s];
+        float z = MAD(mix_in[t * a.n_hc + s], scale[0], base[s]);
 #ifdef STRICT
         float g = f_sigmoid(z);
 #else

@@ -3,8 +3,8 @@
 /* Weighted sum of the hyper-connection streams.
  * Group: lx elements (x) of one token (y); one invocation per element.
  * Bindings: 0 X [n_tok][n_hc][n_embd], 1 w at stride w_stride; 2 x [n_tok][n_embd].
- * Args: ds4_args_hc_read. Sums: streams added from 0 in increasing s; rows other than strict let
- * the compiler fuse a product with its sum. */
+ * Args: ds4_args_hc_read. Sums: streams added from 0 in increasing s; FMA fuses each
+ * product with its sum. */
 #include "types.glsl"
 #include "exact.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
@@ -16,6 +16,7 @@ void main() {
     uint i = UNIT_X, t = UNIT_Y;
     if (i >= a.n_embd || t >= a.n_tok) return;
     PRECISE float sum = 0.0;
-    for (uint s = 0u; s < a.n_hc; s++) MUL_ADD(sum, x[(t * a.n_hc + s) * a.n_embd + i], w[t * a.w_stride + s]);
+    for (uint s = 0u; s < a.n_hc; s++)
+        sum = MAD(x[(t * a.n_hc + s) * a.n_embd + i], w[t * a.w_stride + s], sum);
     y[t * a.n_embd + i] = fz(sum);
 }

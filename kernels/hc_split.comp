@@ -50,8 +50,7 @@ void main() {
     uint at = 24u * t;
     bool stable = (VARIANTS & V_HC_STABLE) != 0u;
     for (uint i = 0u; i < 8u; i++) {
-        PRECISE float p = mix_in[at + i] * scale[i / 4u];
-        PRECISE float z = p + base[i];
+        float z = MAD(mix_in[at + i], scale[i / 4u], base[i]);
         PRECISE float hz = 0.5 * z;
         PRECISE float h = stable ? op_tanh(hz) : op_sigmoid(z);
         PRECISE float half_h = 0.5 * h;
@@ -63,11 +62,8 @@ void main() {
     }
     vec4 m[4];
     for (uint r = 0u; r < 4u; r++) {
-        for (uint k = 0u; k < 4u; k++) {
-            PRECISE float p = mix_in[at + 8u + 4u * r + k] * scale[2];
-            PRECISE float v = p + base[8u + 4u * r + k];
-            m[r][k] = v;
-        }
+        for (uint k = 0u; k < 4u; k++)
+            m[r][k] = MAD(mix_in[at + 8u + 4u * r + k], scale[2], base[8u + 4u * r + k]);
         float top = m[r][0];
         for (uint k = 1u; k < 4u; k++) top = m[r][k] > top ? m[r][k] : top;
         PRECISE float sum = 0.0;

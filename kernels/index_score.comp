@@ -2,12 +2,12 @@
 #extension GL_GOOGLE_include_directive : require
 /* Indexer scores of the compressed rows that a token may see.
  * Group: STRICT: lx rows (x) of one token (y), one invocation per score. TREE, HALF: the same
- * work, the dot product in four lanes of vec4 summed in pairs.
+ * work, the dot product by fours.
  * Bindings: 0 q [n_tok][n_head][128], 1 w [n_tok][n_head], 2 K [>= n_row][128]; 3 score
  * [n_tok][n_row]. Args: ds4_args_index_score. Rows not visible get -1e30.
  * Sums: STRICT: 16 lanes and a tree per head, max with 0, times (w * scale), heads from 0 in
- * increasing h. TREE: 4 lanes i mod 4, then (0 + 2) + (1 + 3). HALF: TREE on operands rounded
- * to f16. */
+ * increasing h. TREE: dot4, lane j of 4 adds i / 4 mod 4 = j, then (0 + 2) + (1 + 3). HALF: TREE
+ * on operands rounded to f16. */
 #include "types.glsl"
 #include "exact.glsl"
 #include "reduce.glsl"
@@ -30,7 +30,12 @@ float head_dot(uint kr, uint qh) {
     return s;
 #else
     PRECISE vec4 v = vec4(0.0);
-    for (uint i = 0u; i < 128u; i += 4u) v += stage(LOAD4(k, kr + i)) * stage(LOAD4(q, qh + i));
+    for (uint i = 0u; i < 128u; i += 16u) {
+        v.x += dot4(stage(LOAD4(k, kr + i)), stage(LOAD4(q, qh + i)));
+        v.y += dot4(stage(LOAD4(k, kr + i + 4u)), stage(LOAD4(q, qh + i + 4u)));
+        v.z += dot4(stage(LOAD4(k, kr + i + 8u)), stage(LOAD4(q, qh + i + 8u)));
+        v.w += dot4(stage(LOAD4(k, kr + i + 12u)), stage(LOAD4(q, qh + i + 12u)));
+    }
     PRECISE float s = (v.x + v.z) + (v.y + v.w);
     return s;
 #endif
@@ -47,7 +52,7 @@ void main() {
     for (uint h = 0u; h < a.n_head; h++) {
         float s = head_dot(128u * r, (t * a.n_head + h) * 128u);
         PRECISE float ws = w[t * a.n_head + h] * a.scale;
-        MUL_ADD(sum, (s > 0.0 ? s : 0.0), ws);
+        sum = MAD(s > 0.0 ? s : 0.0, ws, sum);
     }
     y[t * a.n_row + r] = fz(sum);
 }

@@ -49,7 +49,7 @@ endef
 export KERNEL_AWK
 
 $(B)/kernels.rules.mk: kernels/kernels.def kernels/kernels.mk
-	@mkdir -p $(KERNEL_DIR)
+	@mkdir -p $(KERNEL_DIR) $(@D)
 	@$(KERNEL_ROWS) > $(KERNEL_DIR)/rows.txt
 	@awk -v dir=$(KERNEL_DIR) -v asm=$(KERNEL_DIR)/spirv.S.new "$$KERNEL_AWK" \
 		$(KERNEL_DIR)/rows.txt > $@.new
@@ -57,8 +57,9 @@ $(B)/kernels.rules.mk: kernels/kernels.def kernels/kernels.mk
 		cp $(KERNEL_DIR)/spirv.S.new $(KERNEL_DIR)/spirv.S
 	@mv $@.new $@
 
-# Goals that build nothing do not need the rules.
-ifneq ($(filter-out clean help format,$(or $(MAKECMDGOALS),all)),)
+# Goals that build nothing, or that run make again once the compiler is installed, do not need the rules.
+NO_RULES := clean help format deps demo test check check-bits check-browser check-tables check-format
+ifneq ($(filter-out $(NO_RULES),$(or $(MAKECMDGOALS),all)),)
 include $(B)/kernels.rules.mk
 endif
 

@@ -5,9 +5,9 @@
  * Bindings: 0 x [n_row][n_col], 1 w [n_col] (unused without has_w); 2 y [n_row][n_col].
  * Args: ds4_args_rms_norm.
  * Sums: STRICT: lane j of 16 adds squares c mod 16 = j in increasing c, then the tree 8, 4, 2, 1.
- * TREE: lane j of lx adds c mod lx = j, then a tree over shared memory. SUBGROUP: the same lanes,
- * each subgroup's sum in the device's own order, then the subgroups in order.
- * Shapes: lx is a power of two from 16 to 256. */
+ * TREE: lane j of lx adds squares by fours (dot4), c / 4 mod lx = j, then group_sum. SUBGROUP: the
+ * same lanes, each subgroup's sum in the device's own order, then the subgroups in order.
+ * Shapes: lx is a multiple of 16, 256 at most. */
 #define GROUP_REDUCE
 #ifdef SUBGROUP
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -34,7 +34,12 @@ float square_sum(uint base) {
     return tree16(v[0], v[1], v[2], v[3]);
 #else
     PRECISE float v = 0.0;
-    for (uint c = i; c < a.n_col; c += gl_WorkGroupSize.x) v += x[base + c] * x[base + c];
+    for (uint c = 4u * i; c + 4u <= a.n_col; c += 4u * gl_WorkGroupSize.x) {
+        vec4 p = LOAD4(x, base + c);
+        v += dot4(p, p);
+    }
+    for (uint c = (a.n_col & ~3u) + i; c < a.n_col; c += gl_WorkGroupSize.x)
+        v = MAD(x[base + c], x[base + c], v);
 #ifdef SUBGROUP
     float s = subgroupAdd(v);
     if (subgroupElect()) group_part[gl_SubgroupID] = s;

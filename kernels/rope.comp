@@ -30,13 +30,9 @@ void main() {
 #endif
         PRECISE float minus = 0.0 - cs.y;
         float sn = a.inverse != 0u ? minus : cs.y;
-        PRECISE float pc = p * cs.x;
-        PRECISE float qs = q * sn;
-        PRECISE float u = pc - qs;
-        PRECISE float ps = p * sn;
+        PRECISE float qs = -(q * sn);
         PRECISE float qc = q * cs.x;
-        PRECISE float v = ps + qc;
-        y[i] = fz(u);
-        y[i + 1u] = fz(v);
+        y[i] = fz(MAD(p, cs.x, qs));
+        y[i + 1u] = fz(MAD(p, sn, qc));
     }
 }

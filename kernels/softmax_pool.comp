@@ -58,8 +58,9 @@ float pool(uint first, uint i) {
         float g = gate[c], top = max(g, m);
         PRECISE float w = exp(g - top);
         PRECISE float keep = exp(m - top);
-        den = den * keep + w;
-        num = num * keep + w * kv[c];
+        den = MAD(den, keep, w);
+        PRECISE float kept = num * keep;
+        num = MAD(w, kv[c], kept);
         m = top;
     }
     PRECISE float v = num / den;

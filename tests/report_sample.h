@@ -85,7 +85,8 @@ static inline void fill_logits(drift_result *r) {
 static inline drift_result *sample_compare(void) {
     drift_result *r = NULL;
     assert_int_equal(drift_result_new(&r, NULL), DS4_OK);
-    r->title = HOSTILE, r->kind = "compare", r->verdict = DRIFT_DRIFT, r->summary = "drift: " HOSTILE;
+    r->title = HOSTILE, r->kind = "compare", r->verdict = DRIFT_DRIFT,
+    r->summary = "drift: " HOSTILE;
     r->created = "2000-01-01T00:00:00Z", r->tool = "ds4-drift", r->command = HOSTILE;
     r->same_rows = true;
     for (int i = 0; i < 2; i++) {
@@ -115,7 +116,8 @@ static inline drift_result *sample_compare(void) {
 static inline drift_result *sample_bisect(void) {
     drift_result *r = NULL;
     assert_int_equal(drift_result_new(&r, NULL), DS4_OK);
-    r->title = "search", r->kind = "bisect", r->verdict = DRIFT_DRIFT, r->summary = "drift: " HOSTILE;
+    r->title = "search", r->kind = "bisect", r->verdict = DRIFT_DRIFT,
+    r->summary = "drift: " HOSTILE;
     drift_bisect_result *b = r->bisect = drift_result_alloc(r, 1, sizeof *b);
     b->fixture = b->metric = b->replay = HOSTILE, b->score_all = (double)INFINITY;
     b->n_toggle = 4, b->toggle = drift_result_alloc(r, 4, sizeof *b->toggle);

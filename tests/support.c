@@ -29,7 +29,8 @@ uint32_t test_read_tokens(const char *path, int32_t **out) {
     uint32_t n = 0;
     char *text = test_read_file(path, &bytes), *p = text, *end;
     *out = malloc((bytes / 2 + 1) * sizeof **out);
-    for (long v = strtol(p, &end, 10); end != p; p = end, v = strtol(p, &end, 10)) (*out)[n++] = (int32_t)v;
+    for (long v = strtol(p, &end, 10); end != p; p = end, v = strtol(p, &end, 10))
+        (*out)[n++] = (int32_t)v;
     free(text);
     return n;
 }
@@ -37,7 +38,9 @@ uint32_t test_read_tokens(const char *path, int32_t **out) {
 ds4_engine *test_engine(const char *engine, const char *model) {
     ds4_engine *e = NULL;
     ds4_err err;
-    test_ok(ds4_engine_open(&e, model, &(ds4_engine_options){.engine = engine, .device = -1}, &err), &err);
+    test_ok(
+        ds4_engine_open(&e, model, &(ds4_engine_options){.engine = engine, .device = -1}, &err),
+        &err);
     return e;
 }
 

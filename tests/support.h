@@ -18,7 +18,8 @@ char *test_read_file(const char *path, size_t *n);
 uint32_t test_read_tokens(const char *path, int32_t **out);
 /* Opens a model with default options. Owns: the caller closes. */
 ds4_engine *test_engine(const char *engine, const char *model);
-/* True when a Vulkan device is there; else prints why and, with REQUIRE_GPU=1, fails the test. */
+/* True when a Vulkan device is there; else prints why and, with REQUIRE_GPU=1, fails the test.
+ */
 bool test_has_device(void);
 
 #endif

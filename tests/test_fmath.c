@@ -52,7 +52,7 @@ static worst sweep(f32_fn f, f64_fn ref, float lo, float hi, uint32_t n) {
 }
 
 static void print_worst(const char *name, const worst *w) {
-    print_message("  %-18s %8llu inputs: %.4f ulp at %.9g, %.4g absolute at %.9g\n", name,
+    print_message("  %-18s %8llu inputs: %.5g ulp at %.9g, %.4g absolute at %.9g\n", name,
                   (unsigned long long)w->n, w->ulp, w->at_ulp, w->abs, w->at_abs);
 }
 

@@ -29,7 +29,8 @@ static int by_value(const void *a, const void *b) {
 
 static double row_rms(const float *a, const float *b, size_t n) {
     double s = 0.0;
-    for (size_t i = 0; i < n; i++) s += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    for (size_t i = 0; i < n; i++)
+        s += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
     return sqrt(s / (double)n);
 }
 
@@ -57,11 +58,13 @@ static size_t state_row(const capture *c, uint32_t layer, uint32_t pos) {
     return c->layer_first ? (size_t)layer * c->n_force + pos : (size_t)pos * c->n_layer + layer;
 }
 
-static bool inject(void *user, uint32_t layer, uint32_t pos0, uint32_t n_row, uint32_t n_col, float *state) {
+static bool inject(void *user, uint32_t layer, uint32_t pos0, uint32_t n_row, uint32_t n_col,
+                   float *state) {
     const capture *c = user;
     if (!c->force || !layer) return false;
     for (uint32_t i = 0; i < n_row; i++)
-        memcpy(state + (size_t)i * n_col, c->force + state_row(c, layer - 1, pos0 + i) * n_col, n_col * sizeof *state);
+        memcpy(state + (size_t)i * n_col, c->force + state_row(c, layer - 1, pos0 + i) * n_col,
+               n_col * sizeof *state);
     return true;
 }
 
@@ -73,19 +76,27 @@ static bool wants(void *user, ds4_tap tap, uint32_t layer) {
 static bool see(void *user, const ds4_tap_event *e) {
     capture *c = user;
     size_t n = (size_t)e->n_row * e->n_col;
-    if (e->tap == DS4_TAP_logits) memcpy(c->logits + (size_t)e->pos0 * e->n_col, e->data, n * 4);
+    if (e->tap == DS4_TAP_logits)
+        memcpy(c->logits + (size_t)e->pos0 * e->n_col, e->data, n * 4);
     else if (c->state)
         for (uint32_t i = 0; i < e->n_row; i++)
-            memcpy(c->state + ((size_t)e->layer + (size_t)(e->pos0 + i) * c->n_layer) * e->n_col,
+            memcpy(c->state +
+                       ((size_t)e->layer + (size_t)(e->pos0 + i) * c->n_layer) * e->n_col,
                    (const float *)e->data + (size_t)i * e->n_col, e->n_col * sizeof(float));
     return true;
 }
 
 /* Evaluates tokens and keeps all logits [n][V] and states [n][layer][4 D]; with `force` every
  * layer starts from the given states. */
-static capture evaluate(ds4_engine *e, const int32_t *token, uint32_t n, const float *force, bool layer_first) {
+static capture evaluate(ds4_engine *e, const int32_t *token, uint32_t n, const float *force,
+                        bool layer_first) {
     const ds4_config *c = ds4_engine_config(e);
-    capture cap = {malloc((size_t)n * c->n_vocab * 4), malloc((size_t)n * c->n_layer * 4 * c->n_embd * 4), c->n_layer, force, layer_first, n};
+    capture cap = {malloc((size_t)n * c->n_vocab * 4),
+                   malloc((size_t)n * c->n_layer * 4 * c->n_embd * 4),
+                   c->n_layer,
+                   force,
+                   layer_first,
+                   n};
     ds4_plan *plan = NULL;
     ds4_session *s = NULL;
     ds4_err err;
@@ -128,13 +139,16 @@ static void check_oracle(const oracle_case *oc, bool expect_pass) {
     for (uint32_t t = 0; t < oc->n_tok; t++) {
         double margin, unused;
         rms[t] = row_rms(got.logits + (size_t)t * V, want + (size_t)t * V, V);
-        uint32_t a = top1(want + (size_t)t * V, V, &margin), b = top1(got.logits + (size_t)t * V, V, &unused);
+        uint32_t a = top1(want + (size_t)t * V, V, &margin),
+                 b = top1(got.logits + (size_t)t * V, V, &unused);
         n_flip += a != b && margin > 0.05;
     }
     qsort(rms, oc->n_tok, sizeof *rms, by_value);
     double median = rms[oc->n_tok / 2];
-    print_message("%-12s logit rms median %.3g (bound %.3g) p90 %.3g max %.3g, top-1 flips past margin %u\n", oc->name,
-                  median, 10.0 * oc->median, rms[oc->n_tok * 9 / 10], rms[oc->n_tok - 1], n_flip);
+    print_message(
+        "%-12s logit rms median %.3g (bound %.3g) p90 %.3g max %.3g, top-1 flips past margin %u\n",
+        oc->name, median, 10.0 * oc->median, rms[oc->n_tok * 9 / 10], rms[oc->n_tok - 1],
+        n_flip);
     bool pass = median <= 10.0 * oc->median && n_flip == 0;
     assert_true(pass == expect_pass);
     free(rms), free(want), free(got.logits), free(got.state), free(token);
@@ -165,17 +179,19 @@ static double layer_error(const float *a, const float *b, size_t n) {
 
 /* Each layer fed the given states: correct float32 engines differ by 1e-7 to 6e-7 per layer
  * (fixtures/vectors/README.md). */
-static void check_layers(const char *model, const int32_t *token, uint32_t n_tok, const float *want, bool layer_first) {
+static void check_layers(const char *model, const int32_t *token, uint32_t n_tok,
+                         const float *want, bool layer_first) {
     ds4_engine *e = test_engine("ref", model);
     const uint32_t L = ds4_engine_config(e)->n_layer, width = 4 * ds4_engine_config(e)->n_embd;
     capture got = evaluate(e, token, n_tok, want, layer_first);
     for (uint32_t il = 0; il < L; il++) {
         double *err = malloc(n_tok * sizeof *err);
         for (uint32_t t = 0; t < n_tok; t++)
-            err[t] = layer_error(got.state + ((size_t)t * L + il) * width, want + state_row(&got, il, t) * width, width);
+            err[t] = layer_error(got.state + ((size_t)t * L + il) * width,
+                                 want + state_row(&got, il, t) * width, width);
         qsort(err, n_tok, sizeof *err, by_value);
-        print_message("  layer %u: relative error median %.3g (bound 6e-7) p95 %.3g max %.3g\n", il, err[n_tok / 2],
-                      err[n_tok * 95 / 100], err[n_tok - 1]);
+        print_message("  layer %u: relative error median %.3g (bound 6e-7) p95 %.3g max %.3g\n",
+                      il, err[n_tok / 2], err[n_tok * 95 / 100], err[n_tok - 1]);
         assert_true(err[n_tok / 2] <= 6e-7);
         free(err);
     }
@@ -187,7 +203,8 @@ static void test_oracle_boundaries_agree_by_layer(void **state) {
     (void)state;
     int32_t *token;
     uint32_t n = test_read_tokens("fixtures/vectors/oracle/italian_96.tokens", &token);
-    float *want = read_npy("fixtures/vectors/oracle/italian_96.boundaries.npy", (size_t)6 * 96 * 1024);
+    float *want =
+        read_npy("fixtures/vectors/oracle/italian_96.boundaries.npy", (size_t)6 * 96 * 1024);
     check_layers("fixtures/tiny/ds4-tiny-q4k.gguf", token, n, want, true);
     free(want), free(token);
 }
@@ -197,7 +214,8 @@ static void test_peer_states_agree_by_layer(void **state) {
     int32_t *token;
     size_t bytes;
     assert_int_equal(test_read_tokens("fixtures/vectors/peer/tiny-a.tokens", &token), 288);
-    float *want = (float *)(void *)test_read_file("fixtures/vectors/peer/actf.strict.hidden.f32", &bytes);
+    float *want =
+        (float *)(void *)test_read_file("fixtures/vectors/peer/actf.strict.hidden.f32", &bytes);
     assert_int_equal(bytes, (size_t)144 * 8 * 1024 * 4);
     check_layers("fixtures/vectors/peer/tiny-a-calm.gguf", token, 144, want, false);
     free(want), free(token);
@@ -210,13 +228,16 @@ static void test_peer_logits_agree(void **state) {
     size_t bytes;
     uint32_t n = test_read_tokens("fixtures/vectors/peer/tiny-a.tokens", &token);
     capture got = evaluate(e, token, n, NULL, false);
-    float *want = (float *)(void *)test_read_file("fixtures/vectors/peer/actf.strict.logits.f32", &bytes);
+    float *want =
+        (float *)(void *)test_read_file("fixtures/vectors/peer/actf.strict.logits.f32", &bytes);
     assert_int_equal(bytes, (size_t)288 * 1024 * 4);
     double rms[288];
-    for (uint32_t t = 0; t < n; t++) rms[t] = row_rms(got.logits + (size_t)t * 1024, want + (size_t)t * 1024, 1024);
+    for (uint32_t t = 0; t < n; t++)
+        rms[t] = row_rms(got.logits + (size_t)t * 1024, want + (size_t)t * 1024, 1024);
     qsort(rms, n, sizeof *rms, by_value);
     /* What the peer's own two builds differ by (manifest.json, "actf: default vs strict"). */
-    print_message("  peer logits: rms median %.3g (bound 3.8e-4) p95 %.3g max %.3g\n", rms[144], rms[273], rms[287]);
+    print_message("  peer logits: rms median %.3g (bound 3.8e-4) p95 %.3g max %.3g\n", rms[144],
+                  rms[273], rms[287]);
     assert_true(rms[144] <= 3.8e-4);
     free(want), free(got.logits), free(got.state), free(token);
     ds4_engine_close(e);

@@ -2,9 +2,9 @@
 #define DS4_BASE_ERR_H
 /* Status codes and the error record.
  *
- * Every fallible function returns a ds4_status and takes a `ds4_err *err` last; err may be NULL.
- * The record is filled where the fault is known: it names the thing, the value found and the
- * value wanted. Nothing here prints, exits or aborts. */
+ * Every fallible function returns a ds4_status and takes a `ds4_err *err` last; err may be
+ * NULL. The record is filled where the fault is known: it names the thing, the value found and
+ * the value wanted. Nothing here prints, exits or aborts. */
 #include <stdarg.h>
 
 typedef enum ds4_status {

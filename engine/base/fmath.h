@@ -20,8 +20,8 @@ float ds4_tanh(float x);
 /* sqrt(log(1 + e^z)), the logarithm as max(z, 0) + log1p(exp(-|z|)); below -20 it is exp(z/2).
  * 1.7 ulp. */
 float ds4_sqrt_softplus(float z);
-/* 1/sqrt(x) by integer seed and three Newton steps; x > 0 and normal. 2.2 ulp, and 3.1 ulp below
- * 2^-125, where x / 2 is rounded. */
+/* 1/sqrt(x) by integer seed and three Newton steps; x > 0 and normal. 2.2 ulp, and 3.1 ulp
+ * below 2^-125, where x / 2 is rounded. */
 float ds4_rsqrt(float x);
 /* cos and sin of 2*pi*turn/2^64: exact range reduction in integers. Absolute error 1.2e-7. */
 void ds4_cos_sin_turn(float *c, float *s, uint64_t turn);

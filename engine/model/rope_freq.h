@@ -3,7 +3,7 @@
 /* Rotary frequencies of a model as turns per position, computed once on the host. */
 #include "engine/model/config.h"
 
-/* Fills dst [n_rot / 2][2] with the low and high word of round(2^64 * freq_k / 2 pi).
+/* Fills dst [n_rot / 2][2] with the low and high word of floor(2^64 * freq_k / 2 pi).
  * compressed: base rope_base_comp with the YaRN ramp of model.md 3.0, else rope_base.
  * exp2_log2: DS4_ROPE_EXP2_LOG2, base^(-2k/r) as exp2(k * (-2/r log2 base)) in f32 steps; else
  * from float64. Order: freq = base^(-2k/r); times (ramp + (1 - ramp) / factor) in float64. */

@@ -46,16 +46,19 @@ typedef struct ds4_backend_ops {
     /* Rows of an op. row(b, op, i) for i < n_row(b, op). */
     uint32_t (*n_row)(const ds4_backend *b, ds4_op op);
     const ds4_row_info *(*row)(const ds4_backend *b, ds4_op op, uint32_t i);
-    /* Zero-filled memory of n bytes (a multiple of 4). Owns: freed by buf_free; free(NULL) is legal. */
+    /* Zero-filled memory of n bytes (a multiple of 4). Owns: freed by buf_free; free(NULL) is
+     * legal. */
     ds4_status (*buf_new)(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err);
     void (*buf_free)(ds4_backend *b, ds4_buf *buf);
-    /* A read-only buffer over n bytes that outlive it: mapped by ref, uploaded once by vk. `name`
-     * is used in messages. */
+    /* A read-only buffer over n bytes that outlive it: mapped by ref, uploaded once by vk.
+     * `name` is used in messages. */
     ds4_status (*buf_weight)(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
                              const char *name, ds4_err *err);
     /* Both wait for every call recorded before. */
-    ds4_status (*buf_write)(ds4_backend *b, ds4_buf *buf, size_t off, const void *src, size_t n, ds4_err *err);
-    ds4_status (*buf_read)(ds4_backend *b, ds4_buf *buf, size_t off, void *dst, size_t n, ds4_err *err);
+    ds4_status (*buf_write)(ds4_backend *b, ds4_buf *buf, size_t off, const void *src, size_t n,
+                            ds4_err *err);
+    ds4_status (*buf_read)(ds4_backend *b, ds4_buf *buf, size_t off, void *dst, size_t n,
+                           ds4_err *err);
     /* NULL when row i can execute this call, else a static text that says why not. */
     const char *(*refuses)(const ds4_backend *b, const ds4_call *c, uint32_t row);
     /* Executes or records; later calls see its results. */

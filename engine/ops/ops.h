@@ -22,11 +22,11 @@ typedef struct ds4_box {
     uint32_t x0, x1, y0, y1;
 } ds4_box;
 
-#define DS4_MAX_ROW 65536 /* longest weight row, elements; checked when a session is opened */
+#define DS4_MAX_ROW 65536  /* longest weight row, elements; checked when a session is opened */
 #define DS4_NEG (-1.0e30f) /* the finite stand-in for minus infinity (model.md 0.2) */
 
 #define OP(stem, n_in, scratch, equation)                                                      \
-    void ds4_ref_##stem(const ds4_ref_call *c, ds4_box box);                  \
+    void ds4_ref_##stem(const ds4_ref_call *c, ds4_box box);                                   \
     void ds4_grid_##stem(const void *args, uint32_t grid[3]);
 #include "engine/ops/ops.def"
 #undef OP
@@ -39,10 +39,11 @@ size_t ds4_op_args_bytes(ds4_op op);
 /* Runs one box of units of op. */
 void ds4_op_reference(ds4_op op, const ds4_ref_call *c, ds4_box box);
 
-/* Decodes n elements (a multiple of the format's block) of a weight row; F32 and BF16 pass ds4_fz.
- * half: the values are then rounded to f16. */
+/* Decodes n elements (a multiple of the format's block) of a weight row; F32 and BF16 pass
+ * ds4_fz. half: the values are then rounded to f16. */
 void ds4_row_decode(float *dst, const void *src, uint32_t wtype, uint32_t n, bool half);
-/* Monotone key of an f32 for selections: greater value, greater key; NaN lowest; -0 equals +0. */
+/* Monotone key of an f32 for selections: greater value, greater key; NaN lowest; -0 equals +0.
+ */
 uint32_t ds4_select_key(float x);
 
 /* sum_i a[i] * b[i] in 16 lanes and a tree; no fma. */

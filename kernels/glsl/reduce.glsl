@@ -5,9 +5,12 @@
  * tree 8, 4, 2, 1. A missing tail adds products +0, which change no bit: a lane that starts at
  * +0 never becomes -0. Strict in every build.
  *
- * group_sum(v): sum of one value per invocation of the group, as a tree over shared memory
- * (halves: n/2, n/4, .. 1); the group's size is a power of two, 256 at most. Every invocation of
- * the group must call it. group_max likewise. */
+ * dot4(p, q): in plain builds the device's dot product, whose order and roundings the API leaves
+ * open; in safe builds (0 + 1) + (2 + 3) with every rounding.
+ *
+ * group_sum(v): sum of one value per invocation of the group (GROUP_LANES at most, a multiple of
+ * 8): eight sums of lanes i mod 8 in increasing i, then a tree. Two barriers, so that a caller may
+ * loop over it. Every invocation of the group must call it. group_max likewise. */
 #ifndef DS4_REDUCE_GLSL
 #define DS4_REDUCE_GLSL
 
@@ -38,22 +41,32 @@
         out_ = tree16(l0_, l1_, l2_, l3_);                                                       \
     }
 
+float dot4(vec4 p, vec4 q) {
+#if defined(STRICT) || defined(SAFE)
+    precise vec4 m = p * q;
+    precise float s = (m.x + m.y) + (m.z + m.w);
+    return s;
+#else
+    return dot(p, q);
+#endif
+}
+
 #ifdef GROUP_REDUCE
-shared float group_part[256];
+const uint GROUP_LANES = 256u;
+shared float group_part[GROUP_LANES], group_eight[8];
 
 float group_sum(float v) {
     uint i = gl_LocalInvocationID.x;
     group_part[i] = v;
     barrier();
-    for (uint n = gl_WorkGroupSize.x / 2u; n > 0u; n /= 2u) {
-        if (i < n) {
-            PRECISE float s = group_part[i] + group_part[i + n];
-            group_part[i] = s;
-        }
-        barrier();
+    if (i < 8u) {
+        PRECISE float s = v;
+        for (uint k = i + 8u; k < gl_WorkGroupSize.x; k += 8u) s += group_part[k];
+        group_eight[i] = s;
     }
-    float sum = group_part[0];
     barrier();
+    PRECISE vec4 s = LOAD4(group_eight, 0u) + LOAD4(group_eight, 4u);
+    PRECISE float sum = (s.x + s.z) + (s.y + s.w);
     return sum;
 }
 
@@ -61,12 +74,15 @@ float group_max(float v) {
     uint i = gl_LocalInvocationID.x;
     group_part[i] = v;
     barrier();
-    for (uint n = gl_WorkGroupSize.x / 2u; n > 0u; n /= 2u) {
-        if (i < n) group_part[i] = group_part[i + n] > group_part[i] ? group_part[i + n] : group_part[i];
-        barrier();
+    if (i < 8u) {
+        float top = v;
+        for (uint k = i + 8u; k < gl_WorkGroupSize.x; k += 8u)
+            top = group_part[k] > top ? group_part[k] : top;
+        group_eight[i] = top;
     }
-    float top = group_part[0];
     barrier();
+    float top = group_eight[0];
+    for (uint k = 1u; k < 8u; k++) top = group_eight[k] > top ? group_eight[k] : top;
     return top;
 }
 #endif

@@ -1,7 +1,8 @@
 /* What every kernel opens with: the args structs, the local size, the specialization constants.
  * Constant ids 0, 1, 2: local size; 3: GGUF type id of the weight; 4: variant bits.
  * PRECISE marks every float result of a kernel: strict kernels (STRICT) and fast ones built for
- * DS4_SAFE_MATH (SAFE) forbid contraction and reassociation, the others allow both. */
+ * DS4_SAFE_MATH (SAFE) forbid contraction and reassociation, the others allow both; MAD and dot4
+ * (reduce.glsl) make use of that. */
 #ifndef DS4_TYPES_GLSL
 #define DS4_TYPES_GLSL
 #include "args.h"
@@ -18,15 +19,15 @@ const uint V_HC_STABLE = 1u, V_NORM_RSQRT_DISABLE = 2u, V_ROPE_EXP2_LOG2 = 4u, V
 #define PRECISE
 #endif
 
-/* sum += p * q: two roundings in strict and safe builds, the compiler's choice otherwise. */
+/* MAD(p, q, r): p * q + r, two roundings in strict and safe builds, fused otherwise. */
 #if defined(STRICT) || defined(SAFE)
-#define MUL_ADD(sum, p, q)                                                                       \
-    {                                                                                            \
-        precise float prod_ = (p) * (q);                                                         \
-        sum = sum + prod_;                                                                       \
-    }
+float MAD(float p, float q, float r) {
+    precise float m = p * q;
+    precise float s = m + r;
+    return s;
+}
 #else
-#define MUL_ADD(sum, p, q) sum = (p) * (q) + sum
+#define MAD(p, q, r) fma(p, q, r)
 #endif
 
 /* The unit of the op's grid that an invocation owns where a group covers lx by ly units. */
