@@ -116,6 +116,7 @@ static ds4_status parse_layers(edit *e, const ds4_plan *p, char *s, ds4_err *err
     ds4_status st = DS4_OK;
 
     memset(e->layer, 0, sizeof e->layer);
+    if (!*s) RAISE(DS4_ERR_USAGE, "plan: \"%s\": no layers after @", e->text);
     for (char *word; (word = strsep(&s, "+"));) {
         if (!strcmp(word, "out")) {
             e->layer[p->n_layer] = true;
