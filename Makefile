@@ -45,6 +45,14 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 CMD_OBJ  := $(CMD_SRC:%.c=$(B)/%.o)
 TESTS    := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
 
+# V=1 shows every command.
+ifeq ($(V),1)
+say =
+else
+Q   := @
+say = @echo "  $(1)	$(2)"
+endif
+
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo demo-run test test-run check check-bits check-browser check-format \
         check-tables check-validation format digests man clean
@@ -61,13 +69,16 @@ include reports/reports.mk
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BIN): $(LIB_OBJ) $(CMD_OBJ) $(KERNEL_OBJ)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/support.o $(LIB_OBJ) $(KERNEL_OBJ)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/support.d
 
@@ -98,7 +109,7 @@ deps: ## installs the packages that the build needs
 
 demo: ## installs what is missing, builds, runs the main job, leaves out/demo/report.html
 	@$(call INSTALL,$(PKG_BUILD))
-	@$(MAKE) --no-print-directory demo-run
+	@$(MAKE) --no-print-directory -j$$(nproc) demo-run
 
 demo-run: all
 	@sh tests/demo.sh $(BIN) out/demo
@@ -107,14 +118,14 @@ demo-run: all
 
 test: ## installs what is missing, builds, runs every test (the default command of CI)
 	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
-	@$(MAKE) --no-print-directory test-run
+	@$(MAKE) --no-print-directory -j$$(nproc) test-run
 
 test-run: all $(TESTS)
 	@sh tests/run.sh $(BIN) $(TESTS)
 
 check: ## the whole gate: tests, sanitizers, layers, tables, format, digests, browser
 	@$(MAKE) --no-print-directory test
-	@$(MAKE) --no-print-directory config=asan test-run
+	@$(MAKE) --no-print-directory -j$$(nproc) config=asan test-run
 	@$(MAKE) --no-print-directory check-format check-tables check-bits check-browser
 
 check-bits: ## one digest per fixture over compilers, optimisation levels, threads and chunkings

@@ -22,7 +22,8 @@ function module(name, flags,  file, old) {
     close(file)
     printf "SPV += %s/%s.spv\n", dir, name
     printf "%s/%s.spv: kernels/%s.comp %s $$(KERNEL_DEPS)\n", dir, name, $$4, file
-    printf "\t$$(GLSLC) $$(GLSLC_FLAGS) %s -o $$@ $$<\n", flags
+    printf "\t$$(call say,GLSLC,$$@)\n"
+    printf "\t$$(Q)$$(GLSLC) $$(GLSLC_FLAGS) %s -o $$@ $$<\n", flags
 }
 function symbol(name, file) {
     printf ".balign 16\n.global %s\n%s:\n.incbin \"%s/%s.spv\"\n", name, name, dir, file > asm
@@ -65,4 +66,5 @@ endif
 
 $(KERNEL_DIR)/spirv.S: $(B)/kernels.rules.mk ;
 $(KERNEL_OBJ): $(KERNEL_DIR)/spirv.S $(SPV)
-	$(CC) -c -o $@ $<
+	$(call say,AS,$<)
+	$(Q)$(CC) -c -o $@ $<
