@@ -43,10 +43,10 @@ run() {
             fail=1 note=' (no test ran)'
         fi
         grep -hE '^SKIPPED|^\[  SKIPPED \] [^0-9]' "$dir/log" | grep -v 'test(s)' | sort -u |
-            sed "s/^/$name: /" >>"$dir/skips" || true
+            sed "s|^|$name: |" >>"$dir/skips" || true
     elif [ "$status" = 0 ]; then
         pass=1
-        grep -h '^SKIPPED' "$dir/log" | sort -u | sed "s/^/$name: /" >>"$dir/skips" || true
+        grep -h '^SKIPPED' "$dir/log" | sort -u | sed "s|^|$name: |" >>"$dir/skips" || true
     elif [ "$status" = 77 ] && [ "$kind" = cli ]; then
         note=' (skipped)'
         reason=$(grep -m1 '^SKIPPED' "$dir/log" || echo SKIPPED)

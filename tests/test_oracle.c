@@ -221,6 +221,122 @@ static void test_peer_states_agree_by_layer(void **state) {
     free(want), free(token);
 }
 
+/* Discrete choices of the peer at one (position, layer), and what became of them here. */
+typedef struct decisions {
+    const int32_t *expert; /* [288][8][2] */
+    const float *weight;   /* [288][8][3]: two weights, then the gap to the best rejected */
+    const int32_t
+        *record; /* [759][13]: position, layer, rows, top_k, gap bits, 8 rows ascending */
+    const capture *force;
+    uint32_t n_expert, n_index, n_excused;
+    double weight_err[144 * 8 * 2]; /* relative, where the experts are the same */
+    uint32_t n_weight;
+    int32_t chosen[64][2]; /* of the current batch */
+} decisions;
+
+static bool wants_decisions(void *user, ds4_tap tap, uint32_t layer) {
+    (void)user, (void)layer;
+    return tap == DS4_TAP_router_sel || tap == DS4_TAP_router_hash ||
+           tap == DS4_TAP_router_weight || tap == DS4_TAP_idx_sel;
+}
+
+/* model.md 7.1: sets are identical unless the margin is below 1e-5. */
+static void excuse_or_fail(decisions *d, float gap, const char *what, uint32_t pos,
+                           uint32_t layer) {
+    if (!(gap < 1e-5f))
+        fail_msg("%s differ at position %u, layer %u, with a margin of %g", what, pos, layer,
+                 (double)gap);
+    d->n_excused++;
+}
+
+static void check_experts(decisions *d, const int32_t *got, uint32_t i, uint32_t pos,
+                          uint32_t layer) {
+    const int32_t *want = d->expert + ((size_t)pos * 8 + layer) * 2;
+    d->chosen[i][0] = got[0], d->chosen[i][1] = got[1];
+    d->n_expert++;
+    if (got[0] != want[0] || got[1] != want[1])
+        excuse_or_fail(d, d->weight[((size_t)pos * 8 + layer) * 3 + 2], "experts", pos, layer);
+}
+
+static void check_weights(decisions *d, const float *got, uint32_t i, uint32_t pos,
+                          uint32_t layer) {
+    const int32_t *want = d->expert + ((size_t)pos * 8 + layer) * 2;
+    const float *w = d->weight + ((size_t)pos * 8 + layer) * 3;
+    for (int k = 0; k < 2 && d->chosen[i][0] == want[0] && d->chosen[i][1] == want[1]; k++)
+        d->weight_err[d->n_weight++] = fabs((double)got[k] / (double)w[k] - 1.0);
+}
+
+static void check_index(decisions *d, const int32_t *got, uint32_t pos, uint32_t layer) {
+    for (size_t r = 0; r < 759; r++) {
+        const int32_t *rec = d->record + r * 13;
+        float gap;
+        if (rec[0] != (int32_t)pos || rec[1] != (int32_t)layer) continue;
+        d->n_index++;
+        memcpy(&gap, rec + 4, sizeof gap);
+        if (memcmp(rec + 5, got, 8 * sizeof *got))
+            excuse_or_fail(d, gap, "indexer rows", pos, layer);
+        return;
+    }
+    fail_msg("the peer left no rows out at position %u, layer %u", pos, layer);
+}
+
+static bool see_decisions(void *user, const ds4_tap_event *e) {
+    decisions *d = user;
+    for (uint32_t i = 0; i < e->n_row; i++) {
+        const int32_t *id = (const int32_t *)e->data + (size_t)i * e->n_col;
+        if (e->tap == DS4_TAP_idx_sel) check_index(d, id, e->pos0 + i, e->layer);
+        else if (e->tap == DS4_TAP_router_weight)
+            check_weights(d, (const float *)e->data + (size_t)i * e->n_col, i, e->pos0 + i,
+                          e->layer);
+        else check_experts(d, id, i, e->pos0 + i, e->layer);
+    }
+    return true;
+}
+
+static bool inject_decisions(void *user, uint32_t layer, uint32_t pos0, uint32_t n_row,
+                             uint32_t n_col, float *state) {
+    decisions *d = user;
+    capture c = *d->force;
+    return inject(&c, layer, pos0, n_row, n_col, state);
+}
+
+static void test_peer_decisions_agree(void **state) {
+    (void)state;
+    int32_t *token;
+    size_t n;
+    ds4_err err;
+    ds4_plan *plan = NULL;
+    ds4_session *s = NULL;
+    ds4_engine *e = test_engine("ref", "fixtures/vectors/peer/tiny-a-calm.gguf");
+    test_read_tokens("fixtures/vectors/peer/tiny-a.tokens", &token);
+    char *hidden = test_read_file("fixtures/vectors/peer/actf.strict.hidden.f32", &n);
+    char *expert = test_read_file("fixtures/vectors/peer/actf.strict.experts.i32", &n);
+    char *weight = test_read_file("fixtures/vectors/peer/actf.strict.expertw.f32", &n);
+    char *record = test_read_file("fixtures/vectors/peer/actf.strict.index.rec", &n);
+    assert_int_equal(n, 759 * 13 * 4);
+    capture force = {.n_layer = 8, .force = (const float *)(void *)hidden, .n_force = 144};
+    decisions d = {.expert = (const int32_t *)(void *)expert,
+                   .weight = (const float *)(void *)weight,
+                   .record = (const int32_t *)(void *)record,
+                   .force = &force};
+    test_ok(ds4_engine_plan(e, &plan, &err), &err);
+    test_ok(ds4_session_new(&s, e, plan, 144, 64, &err), &err);
+    ds4_session_observe(s,
+                        &(ds4_observer){wants_decisions, see_decisions, inject_decisions, &d});
+    test_ok(ds4_session_eval(s, token, 144, DS4_PREFILL, &err), &err);
+    qsort(d.weight_err, d.n_weight, sizeof *d.weight_err, by_value);
+    print_message(
+        "  %u expert choices, %u row choices, %u excused by a margin below 1e-5; expert weights: relative"
+        " error median %.3g (bound 6e-7), max %.3g\n",
+        d.n_expert, d.n_index, d.n_excused, d.weight_err[d.n_weight / 2],
+        d.weight_err[d.n_weight - 1]);
+    assert_int_equal(d.n_expert, 144 * 8);
+    assert_true(d.n_index > 100 && d.n_excused < 5);
+    assert_true(d.weight_err[d.n_weight / 2] <= 6e-7);
+    ds4_session_free(s), ds4_plan_free(plan), ds4_engine_close(e);
+    free(token), free(hidden), free(expert), free(weight), free(record);
+}
+
 static void test_peer_logits_agree(void **state) {
     (void)state;
     ds4_engine *e = test_engine("ref", "fixtures/vectors/peer/tiny-a-calm.gguf");
@@ -249,6 +365,7 @@ int main(void) {
         cmocka_unit_test(test_oracle_with_planted_variant_fails),
         cmocka_unit_test(test_oracle_boundaries_agree_by_layer),
         cmocka_unit_test(test_peer_states_agree_by_layer),
+        cmocka_unit_test(test_peer_decisions_agree),
         cmocka_unit_test(test_peer_logits_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
