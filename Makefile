@@ -121,7 +121,7 @@ test: ## installs what is missing, builds, runs every test (the default command 
 	@$(MAKE) --no-print-directory -j$$(nproc) test-run
 
 test-run: all $(TESTS)
-	@sh tests/run.sh $(BIN) $(TESTS)
+	@PLANT_LDFLAGS='$(filter -fsanitize=%,$(OPT))' sh tests/run.sh $(BIN) $(TESTS)
 
 check: ## the whole gate: tests, sanitizers, layers, tables, format, digests, browser
 	@$(MAKE) --no-print-directory test
