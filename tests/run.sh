@@ -11,6 +11,8 @@ if [ $# -lt 1 ]; then
 fi
 bin=$1
 shift
+# Every Vulkan test runs with the validation layers, whose messages are errors.
+export DS4_VALIDATION=1
 # Under config=asan: leaks of the Vulkan loader and its drivers are not ours.
 export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
 

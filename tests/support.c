@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/vk/vk.h"
-
 void test_ok(ds4_status st, const ds4_err *err) {
     if (st != DS4_OK) fail_msg("%s (%s)", err->message, err->origin);
 }
@@ -38,10 +36,18 @@ uint32_t test_read_tokens(const char *path, int32_t **out) {
 ds4_engine *test_engine(const char *engine, const char *model) {
     ds4_engine *e = NULL;
     ds4_err err;
-    test_ok(
-        ds4_engine_open(&e, model, &(ds4_engine_options){.engine = engine, .device = -1}, &err),
-        &err);
+    test_ok(ds4_engine_open(&e, model,
+                            &(ds4_engine_options){.engine = engine,
+                                                  .device = -1,
+                                                  .validation = test_vk_options().validation},
+                            &err),
+            &err);
     return e;
+}
+
+ds4_vk_options test_vk_options(void) {
+    const char *v = getenv("DS4_VALIDATION");
+    return (ds4_vk_options){.device = -1, .validation = v && !strcmp(v, "1")};
 }
 
 bool test_has_device(void) {

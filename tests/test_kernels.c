@@ -27,6 +27,7 @@
 #include "engine/ops/ops.h"
 #include "engine/variants.h"
 #include "engine/vk/vk.h"
+#include "tests/support.h"
 
 enum { GUARD = 16, MAX_KEY = 32, LINE = 512 };
 static const uint32_t PATTERN = 0x7fc5a5a5u; /* a NaN that no op produces */
@@ -672,6 +673,7 @@ static int run_one(const char *text) {
 int main(int argc, char **argv) {
     ds4_err err = {0};
     const char *require = getenv("REQUIRE_GPU");
+    ds4_vk_options options = test_vk_options();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_compare_planted_fault_is_found),
         cmocka_unit_test(test_rows_every_case_within_bound),
@@ -679,7 +681,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_fast_rows_judged_exact_fail),
     };
 
-    if (ds4_vk_open(&vk, NULL, &err)) {
+    if (ds4_vk_open(&vk, &options, &err)) {
         snprintf(why, sizeof why, "no usable Vulkan device: %s", err.message);
         fprintf(stderr, "%s\n", why);
         if ((require && !strcmp(require, "1")) || err.status == DS4_ERR_INTERNAL) return 1;

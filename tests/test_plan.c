@@ -347,9 +347,10 @@ static void test_plan_builtin_apply_on_ref(void **state) {
 static void test_plan_works_on_vk(void **state) {
     (void)state;
     ds4_backend *vk = NULL;
+    ds4_vk_options options = test_vk_options();
     ds4_err err;
     if (!test_has_device()) skip();
-    test_ok(ds4_vk_open(&vk, NULL, &err), &err);
+    test_ok(ds4_vk_open(&vk, &options, &err), &err);
     check_builtin(vk, "fast");
     check_round_trips(vk);
     /* Every edit of the built-in plans names rows that this engine has: none is left out. */
