@@ -99,7 +99,7 @@ if [ -n "$$missing" ]; then \
 	echo "ds4-drift: installing$$missing"; \
 	log=$$(mktemp); \
 	{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >$$log 2>&1 \
-		|| { echo "ds4-drift: could not install$$missing: $$(grep -m1 -E '^(E:|sudo:)' $$log || tail -n1 $$log)" >&2; rm -f $$log; exit 4; }; \
+		|| { echo "ds4-drift: could not install$$missing: $$({ grep -E '^(E:|sudo:)' $$log || cat $$log; } | tail -n1)" >&2; rm -f $$log; exit 4; }; \
 	rm -f $$log; \
 fi
 endef
