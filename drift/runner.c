@@ -98,7 +98,6 @@ static void identity(char *dst, size_t cap, const facts *f, const drift_fixture_
     static const char *const keys[] = {"tool",     "build",        "engine", "device", "plan",
                                        "variants", "model.digest", "level",  "taps",   "chunk"};
     XXH3_state_t *h = XXH3_createState();
-    size_t n = 0;
 
     dst[0] = 0;
     if (!h) return;
@@ -115,9 +114,8 @@ static void identity(char *dst, size_t cap, const facts *f, const drift_fixture_
     }
     XXH128_hash_t d = XXH3_128bits_digest(h);
     XXH3_freeState(h);
-    n = (size_t)snprintf(dst, cap, "%016llx%016llx", (unsigned long long)d.high64,
-                         (unsigned long long)d.low64);
-    (void)n;
+    snprintf(dst, cap, "%016llx%016llx", (unsigned long long)d.high64,
+             (unsigned long long)d.low64);
 }
 
 /* ---- one run ---- */
