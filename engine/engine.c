@@ -62,13 +62,14 @@ out:
 
 static ds4_status load_rope(ds4_engine *e, ds4_err *err) {
     ds4_status st = DS4_OK;
-    uint32_t *turns = NULL;
-    size_t bytes = (size_t)e->config.n_rot * sizeof *turns;
+    uint32_t *turns = NULL, n_word = DS4_ROPE_N_WORD(e->config.n_rot);
+    size_t bytes = n_word * sizeof *turns;
 
-    TRY(ds4_mem_alloc(&turns, e->config.n_rot, sizeof *turns, err));
+    TRY(ds4_mem_alloc(&turns, n_word, sizeof *turns, err));
     for (int comp = 0; comp < 2; comp++)
         for (int exp2 = 0; exp2 < 2; exp2++) {
             ds4_rope_freq(turns, &e->config, comp, exp2);
+            ds4_rope_constants(turns + e->config.n_rot, &e->config, comp);
             TRY(e->backend->ops->buf_new(e->backend, &e->bufs.freq[comp][exp2], bytes, err));
             TRY(e->backend->ops->buf_write(e->backend, e->bufs.freq[comp][exp2], 0, turns,
                                            bytes, err));

@@ -102,6 +102,7 @@ typedef struct edit {
     bool layer[DS4_MAX_LAYER + 1]; /* element n_layer is the output head */
     bool phase[DS4_PHASE_COUNT];
     const char *text; /* the whole edit, for messages */
+    bool found;       /* some edit of this text set a cell */
 } edit;
 
 static char *trim(char *s) {
@@ -220,7 +221,7 @@ static void apply_cells(ds4_plan *p, const edit *e, ds4_tap tap, const uint8_t *
         }
 }
 
-static ds4_status apply_edit(ds4_plan *p, const edit *e, bool lenient, ds4_err *err) {
+static ds4_status apply_edit(ds4_plan *p, edit *e, bool lenient, ds4_err *err) {
     ds4_status st = DS4_OK;
     int v = ds4_variant_find(e->target);
     bool on = false, any_target = false, any_row = false;
@@ -236,7 +237,7 @@ static ds4_status apply_edit(ds4_plan *p, const edit *e, bool lenient, ds4_err *
         if (!is_target(e->target, (ds4_tap)t)) continue;
         any_target = true;
         if (!wanted_rows(p, ds4_tap_table[t].op, e->value, lenient, row)) continue;
-        any_row = true;
+        any_row = e->found = true;
         apply_cells(p, e, (ds4_tap)t, row, 0, false);
     }
     if (!any_target)
@@ -249,7 +250,9 @@ out:
     return st;
 }
 
-static ds4_status apply_text(ds4_plan *p, const char *text, bool lenient, ds4_err *err) {
+/* named: the built-in plan that the text is, whose edits may name rows that this engine lacks,
+ * as long as it has one of them; NULL for a user's text. */
+static ds4_status apply_text(ds4_plan *p, const char *text, const char *named, ds4_err *err) {
     ds4_status st = DS4_OK;
     char *copy = NULL, *save = NULL, whole[192];
     edit *e = NULL;
@@ -264,8 +267,11 @@ static ds4_status apply_text(ds4_plan *p, const char *text, bool lenient, ds4_er
         snprintf(whole, sizeof whole, "%s", line);
         e->text = whole;
         TRY(parse_edit(e, p, line, err));
-        TRY(apply_edit(p, e, lenient, err));
+        TRY(apply_edit(p, e, named != NULL, err));
     }
+    if (named && !e->found)
+        RAISE(DS4_ERR_USAGE, "plan: engine %s has none of the rows of plan \"%s\"",
+              p->backend->ops->name, named);
 out:
     ds4_mem_free(e);
     ds4_mem_free(copy);
@@ -273,14 +279,14 @@ out:
 }
 
 ds4_status ds4_plan_edit(ds4_plan *p, const char *text, ds4_err *err) {
-    return apply_text(p, text, false, err);
+    return apply_text(p, text, NULL, err);
 }
 
 ds4_status ds4_plan_named(ds4_plan *p, const char *name, ds4_err *err) {
     if (!strcmp(name, "default"))
         name = strcmp(p->backend->ops->name, "vk") ? "strict" : "fast";
     for (uint32_t i = 0; i < ds4_plan_n_builtin(); i++)
-        if (!strcmp(builtin[i].name, name)) return apply_text(p, builtin[i].text, true, err);
+        if (!strcmp(builtin[i].name, name)) return apply_text(p, builtin[i].text, name, err);
     return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "plan: no built-in plan is called \"%s\"",
                        name);
 }

@@ -325,9 +325,16 @@ static void check_builtin(const ds4_backend *b, const char *default_name) {
         const char *text = NULL, *name = ds4_plan_builtin(i, &text);
         ds4_plan *p = new_plan(b), *none = new_plan(b);
         assert_true(*text != 0);
-        test_ok(ds4_plan_named(p, name, &err), &err);
-        bool strict = !differ(p, none, what, sizeof what);
-        assert_int_equal(strict, !strcmp(name, "strict"));
+        /* The arithmetic of CPU engines exists on ref alone, and elsewhere it is not strict by
+         * another name. */
+        if (!strcmp(name, "compat") && b != ref) {
+            assert_int_equal(ds4_plan_named(p, name, &err), DS4_ERR_USAGE);
+            assert_non_null(strstr(err.message, "none of the rows of plan \"compat\""));
+        } else {
+            test_ok(ds4_plan_named(p, name, &err), &err);
+            bool strict = !differ(p, none, what, sizeof what);
+            assert_int_equal(strict, !strcmp(name, "strict"));
+        }
         ds4_plan_free(p), ds4_plan_free(none);
     }
     ds4_plan *p = new_plan(b), *q = new_plan(b);
@@ -353,11 +360,11 @@ static void test_plan_works_on_vk(void **state) {
     test_ok(ds4_vk_open(&vk, &options, &err), &err);
     check_builtin(vk, "fast");
     check_round_trips(vk);
-    /* Every edit of the built-in plans names rows that this engine has: none is left out. */
+    /* Every edit of its built-in plans names rows that this engine has: none is left out. */
     for (uint32_t i = 0; i < ds4_plan_n_builtin(); i++) {
-        const char *text = NULL;
+        const char *text = NULL, *name = ds4_plan_builtin(i, &text);
+        if (!strcmp(name, "compat")) continue;
         ds4_plan *p = new_plan(vk);
-        ds4_plan_builtin(i, &text);
         test_ok(ds4_plan_edit(p, text, &err), &err);
         ds4_plan_free(p);
     }

@@ -69,7 +69,8 @@ enum {
 static const struct argp_option engine_options[] = {
     {"model", 'm', "FILE", 0, "GGUF model", 1},
     {"engine", KEY_ENGINE, "ref|vk", 0, "scalar reference (default) or Vulkan", 1},
-    {"plan", KEY_PLAN, "NAME|FILE", 0, "default, strict, fast, or a file of plan edits", 1},
+    {"plan", KEY_PLAN, "NAME|FILE", 0,
+     "default, strict, fast, compat (ref only), or a file of plan edits", 1},
     {"set", KEY_SET, "NAME=VALUE", 0,
      "a numeric variant or a plan edit TARGET[@LAYERS][/PHASE]=VALUE; repeatable, wins", 1},
     {"threads", KEY_THREADS, "N", 0,

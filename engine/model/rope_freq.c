@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "engine/base/float.h"
 #include "engine/base/fmath.h"
 
 static const double two_pi = 0x1.921fb54442d18p2;
@@ -33,4 +34,16 @@ void ds4_rope_freq(uint32_t *dst, const ds4_config *cfg, bool compressed, bool e
         uint64_t turn = (uint64_t)(freq / two_pi * 0x1p64);
         dst[2 * k] = (uint32_t)turn, dst[2 * k + 1] = (uint32_t)(turn >> 32);
     }
+}
+
+void ds4_rope_constants(uint32_t *dst, const ds4_config *cfg, bool compressed) {
+    const double value[DS4_ROPE_N_CONSTANT] = {
+        [DS4_ROPE_BASE] = compressed ? cfg->rope_base_comp : cfg->rope_base,
+        [DS4_ROPE_YARN] = compressed,
+        [DS4_ROPE_FACTOR] = cfg->yarn_factor,
+        [DS4_ROPE_N_CTX] = (double)cfg->yarn_n_ctx,
+        [DS4_ROPE_BETA_FAST] = cfg->yarn_beta_fast,
+        [DS4_ROPE_BETA_SLOW] = cfg->yarn_beta_slow,
+    };
+    for (int i = 0; i < DS4_ROPE_N_CONSTANT; i++) dst[i] = ds4_f32_bits((float)value[i]);
 }

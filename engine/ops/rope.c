@@ -3,7 +3,8 @@
  * u32 (low, high); 2 y as x. Unit: x = head, y = row.
  * Order: turn = pos * freq mod 2^64 in integers, ds4_cos_sin_turn; a*c - b*s and a*s + b*c,
  * each product rounded. The inverse direction negates s. Frequencies come from the host
- * (engine/model/rope_freq.c), where DS4_ROPE_EXP2_LOG2 chooses their formula. */
+ * (engine/model/rope_freq.c), where DS4_ROPE_EXP2_LOG2 chooses their formula; the words that
+ * may follow (DS4_ROPE_N_WORD) are not read here. */
 #include "engine/ops/ops.h"
 
 #include "engine/base/float.h"

@@ -7,6 +7,7 @@
 #include "engine/base/float.h"
 #include "engine/base/mem.h"
 #include "engine/ops/ops.h"
+#include "engine/ref/compat.h"
 #include "engine/ref/pool.h"
 #include "engine/variants.h"
 
@@ -36,14 +37,16 @@ static const ds4_row_info half_row = {"f16", "NARROW", "NRMSE(1e-3)",
 
 static bool has_half(ds4_op op) { return op == DS4_OP_matmul || op == DS4_OP_matmul_id; }
 
+/* Row 0 strict, then f16 where an op has it, then compat where an op has it. */
 static uint32_t ref_n_row(const ds4_backend *b, ds4_op op) {
     (void)b;
-    return has_half(op) ? 2 : 1;
+    return 1u + has_half(op) + (ds4_compat_find(op)->run != NULL);
 }
 
 static const ds4_row_info *ref_row(const ds4_backend *b, ds4_op op, uint32_t i) {
-    (void)b, (void)op;
-    return i ? &half_row : &strict_row;
+    (void)b;
+    if (!i) return &strict_row;
+    return has_half(op) && i == 1 ? &half_row : &ds4_compat_find(op)->info;
 }
 
 static ds4_status ref_buf_make(ds4_buf **out, void *p, size_t n, ds4_err *err) {
@@ -102,21 +105,21 @@ static ds4_status ref_buf_read(ds4_backend *b, ds4_buf *buf, size_t off, void *d
 }
 
 static const char *ref_refuses(const ds4_backend *b, const ds4_call *c, uint32_t row) {
-    (void)b;
+    ds4_op op = ds4_tap_table[c->tap].op;
     uint32_t grid[3];
-    if (!row) return NULL;
+    if (!ref_row(b, op, row)->tensor) return NULL;
     if (c->variants & DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE))
         return "DS4_TENSOR_MATMUL_DISABLE is on";
-    ds4_op_grid(ds4_tap_table[c->tap].op, c->args, grid);
-    if (ds4_tap_table[c->tap].op == DS4_OP_matmul && grid[1] < 9) return "fewer than 9 tokens";
-    if (ds4_tap_table[c->tap].op == DS4_OP_matmul_id && grid[1] < 32)
-        return "fewer than 32 token slots";
+    ds4_op_grid(op, c->args, grid);
+    if (op == DS4_OP_matmul && grid[1] < 9) return "fewer than 9 tokens";
+    if (op == DS4_OP_matmul_id && grid[1] < 32) return "fewer than 32 token slots";
     return NULL;
 }
 
 /* One call split into boxes along its longer side. */
 typedef struct job {
     ds4_op op;
+    ds4_compat_fn compat; /* NULL: the reference */
     const ds4_ref_call *call;
     uint32_t grid[3], n_part;
 } job;
@@ -129,7 +132,8 @@ static void run_part(void *user, uint32_t part) {
              to = (uint32_t)(n * (part + 1) / j->n_part);
     if (j->grid[0] >= j->grid[1]) box.x0 = from, box.x1 = to;
     else box.y0 = from, box.y1 = to;
-    ds4_op_reference(j->op, j->call, box);
+    if (j->compat) j->compat(j->call, box);
+    else ds4_op_reference(j->op, j->call, box);
 }
 
 /* Rough cost of one unit in multiply-adds: only decides whether threads are worth waking. */
@@ -165,7 +169,9 @@ static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_
     job j = {.op = ds4_tap_table[c->tap].op, .call = &rc};
 
     for (uint32_t i = 0; i < c->n_bind; i++) rc.bind[i] = c->bind[i] ? c->bind[i]->p : NULL;
-    if (row) TRY(round_inputs(r, c, &rc, err));
+    const ds4_row_info *info = ref_row(b, j.op, row);
+    if (info->tensor) TRY(round_inputs(r, c, &rc, err));
+    else if (row) j.compat = ds4_compat_find(j.op)->run;
     ds4_op_grid(j.op, c->args, j.grid);
     uint64_t work = (uint64_t)j.grid[0] * j.grid[1] * unit_cost(j.op);
     uint32_t longer = j.grid[0] >= j.grid[1] ? j.grid[0] : j.grid[1];

@@ -1,6 +1,7 @@
 #ifndef DS4_REF_H
 #define DS4_REF_H
-/* The reference engine: ops on the CPU, threads over outputs only. */
+/* The reference engine: ops on the CPU, threads over outputs only. Rows: strict; f16 (matmul,
+ * matmul_id: operands rounded to f16); compat (model.md's arithmetic, engine/ref/compat.h). */
 #include "engine/ops/backend.h"
 
 /* n_thread 0: one per online CPU. Owns: the caller closes through ops->close. */
