@@ -1,29 +1,100 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
 #include "engine/base/mem.h"
+#include "engine/model/make.h"
 #include "engine/model/weights.h"
 
+/* --layers, --width, ...: one option per row of the table of shapes. */
+enum { KEY_SHAPE = 512, KEY_SEED, KEY_QUANT, KEY_SHARE, KEY_DRY };
+enum {
+    KEY_DIM = 1024,
+#define DIM(name, field, tiny, small, flash, min, max, of, what) KEY_##field,
+    DS4_MAKE_DIMS(DIM)
+#undef DIM
+        KEY_DIM_END
+};
+enum { N_DIM = KEY_DIM_END - KEY_DIM - 1 };
+
+static const char *const dim_name[N_DIM] = {
+#define DIM(name, field, tiny, small, flash, min, max, of, what) name,
+    DS4_MAKE_DIMS(DIM)
+#undef DIM
+};
+
+static const struct argp_option options[] = {
+    {"output", 'o', "FILE", 0, "make: the file to write", 1},
+    {"shape", KEY_SHAPE, "NAME", 0,
+     "make: tiny (default), small, or flash, the real dimensions", 1},
+    {"seed", KEY_SEED, "N", 0, "make: what the weights come from (default 1)", 1},
+    {"quant", KEY_QUANT, "q2|q4k", 0,
+     "make: routed experts as IQ2_XXS and Q2_K (default) or Q4_K", 1},
+    {"share-layers", KEY_SHARE, 0, 0,
+     "make: every layer is a window into one pool of rows per tensor, a few rows further", 1},
+    {"dry-run", KEY_DRY, 0, 0, "make: print the layout, write nothing", 1},
+#define DIM(name, field, tiny, small, flash, min, max, of, what)                               \
+    {name, KEY_##field, "N", 0, "make: " what, 2},
+    DS4_MAKE_DIMS(DIM)
+#undef DIM
+        {0}};
+
 typedef struct args {
-    const char *verb, *path;
+    const char *verb, *path, *output, *shape, *quant;
+    uint64_t seed, dim[N_DIM];
+    bool is_set[N_DIM], share, dry, for_make; /* for_make: an option of make was given */
 } args;
+
+static void check_args(const args *a, struct argp_state *s) {
+    bool make = a->verb && !strcmp(a->verb, "make");
+    if (!a->verb) argp_error(s, "give a verb: info, verify or make");
+    if (!make && strcmp(a->verb, "info") && strcmp(a->verb, "verify"))
+        argp_error(s, "\"%s\": wanted info, verify or make", a->verb);
+    if (make && a->path) argp_error(s, "\"%s\": make takes its file as -o FILE", a->path);
+    if (make && !a->output && !a->dry) argp_error(s, "no output: give -o FILE");
+    if (!make && !a->path) argp_error(s, "%s: no file", a->verb);
+    if (!make && a->for_make) argp_error(s, "%s takes no options", a->verb);
+}
 
 static error_t parse(int key, char *arg, struct argp_state *s) {
     args *a = s->input;
+    a->for_make |= key == 'o' || (key >= KEY_SHAPE && key < KEY_DIM_END);
+    if (key > KEY_DIM && key < KEY_DIM_END) {
+        int i = key - KEY_DIM - 1;
+        a->is_set[i] = true;
+        a->dim[i] = cmd_number(s, dim_name[i], arg, UINT64_MAX);
+        return 0;
+    }
     switch (key) {
+    case 'o':
+        a->output = arg;
+        return 0;
+    case KEY_SHAPE:
+        a->shape = arg;
+        return 0;
+    case KEY_SEED:
+        a->seed = cmd_number(s, "--seed", arg, UINT64_MAX);
+        return 0;
+    case KEY_QUANT:
+        a->quant = arg;
+        return 0;
+    case KEY_SHARE:
+        a->share = true;
+        return 0;
+    case KEY_DRY:
+        a->dry = true;
+        return 0;
     case ARGP_KEY_ARG:
         if (s->arg_num == 0) a->verb = arg;
         else if (s->arg_num == 1) a->path = arg;
         else argp_error(s, "\"%s\": no such argument", arg);
         return 0;
     case ARGP_KEY_END:
-        if (!a->path) argp_error(s, "give a verb (info or verify) and a file");
-        if (strcmp(a->verb, "info") && strcmp(a->verb, "verify"))
-            argp_error(s, "\"%s\": wanted info or verify", a->verb);
+        check_args(a, s);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -31,11 +102,12 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
 }
 
 static const struct argp argp = {
-    NULL,
+    options,
     parse,
-    "info|verify FILE.gguf",
-    "info prints the shape, and the types and sizes of the tensors. verify reads the "
-    "configuration, binds every tensor, loads the tokenizer and looks at every value.",
+    "info FILE.gguf\nverify FILE.gguf\nmake -o FILE.gguf",
+    "info prints the shape, the types and sizes of the tensors, and what running it costs. "
+    "verify reads the configuration, binds every tensor, loads the tokenizer and looks at every "
+    "value. make writes a model with weights from a seed; equal options give equal bytes.",
     NULL,
     NULL,
     NULL};
@@ -69,41 +141,182 @@ static void print_types(const ds4_gguf *g) {
     }
 }
 
-/* Every element of every known tensor decodes to a finite value. */
-static ds4_status check_values(const ds4_gguf *g, ds4_err *err) {
-    ds4_status st = DS4_OK;
-    float block[256];
+/* ---- cost ---- */
 
+/* Tensors of which a token reads one row, and those of which it reads only the experts used;
+ * matched at the end of the name. All others are read whole. */
+static bool ends(const char *name, size_t n, const char *tail) {
+    size_t k = strlen(tail);
+    return n >= k && !memcmp(name + n - k, tail, k);
+}
+
+static uint64_t read_bytes(const ds4_config *c, const char *name, size_t n, const uint64_t *ne,
+                           uint64_t n_bytes) {
+    if (ends(name, n, "token_embd.weight") || ends(name, n, "ffn_gate_tid2eid.weight") ||
+        ends(name, n, "_compressor_ape.weight"))
+        return ne[1] ? n_bytes / ne[1] : 0;
+    if (ends(name, n, "_exps.weight")) return ne[2] ? n_bytes / ne[2] * c->n_expert_used : 0;
+    return n_bytes;
+}
+
+/* The cache of model.md section 6, in f32: raw windows, compressed rows and indexer rows. */
+static uint64_t cache_bytes(const ds4_config *c, uint64_t n_ctx) {
+    uint64_t window = c->window < n_ctx ? c->window : n_ctx;
+    uint64_t bytes = 4 * c->n_layer * window * c->d_head;
+    for (uint32_t il = 0; il < c->n_layer; il++) {
+        uint64_t rho = c->ratio[il];
+        if (rho) bytes += 4 * (n_ctx / rho + 2) * (c->d_head + (rho == 4 ? c->d_idx : 0));
+    }
+    return bytes;
+}
+
+static void print_cost(const ds4_config *c, uint64_t weight_bytes) {
+    static const uint64_t contexts[] = {4096, 131072, 1048576};
+    double per_token = 0.0;
+    for (uint32_t il = 0; il < c->n_layer; il++)
+        if (c->ratio[il])
+            per_token += 4.0 * (c->d_head + (c->ratio[il] == 4 ? c->d_idx : 0)) / c->ratio[il];
+    printf("weights read per decoded token, selection included: %" PRIu64 " bytes\n",
+           weight_bytes);
+    printf("cache: windows %" PRIu64 " bytes, then %.1f bytes per token of context\n",
+           4 * (uint64_t)c->n_layer * c->window * c->d_head, per_token);
+    for (size_t i = 0; i < sizeof contexts / sizeof *contexts; i++)
+        printf("cache at context %" PRIu64 ": %" PRIu64 " bytes\n", contexts[i],
+               cache_bytes(c, contexts[i]));
+}
+
+static void print_file(const ds4_gguf *g, const ds4_config *c) {
+    uint64_t all = 0, read = 0;
+    size_t n_file;
     for (uint64_t i = 0; i < ds4_gguf_n_tensor(g); i++) {
         const ds4_tensor *t = ds4_gguf_tensor(g, i);
-        if (!t->quant || t->type_id == DS4_QUANT_I32) continue;
-        for (uint64_t b = 0; b < t->n_elem / t->quant->n_elem; b++) {
-            t->quant->decode(block, t->data + b * t->quant->n_bytes, 1);
-            for (uint32_t k = 0; k < t->quant->n_elem; k++)
-                if (!isfinite(block[k]))
-                    RAISE(DS4_ERR_FORMAT, "tensor %.*s: element %" PRIu64 " is not finite",
-                          (int)t->name.n, t->name.p, b * t->quant->n_elem + k);
-        }
+        all += t->n_bytes;
+        read += read_bytes(c, t->name.p, t->name.n, t->ne, t->n_bytes);
+    }
+    (void)ds4_gguf_bytes(g, &n_file);
+    printf("file %zu bytes, tensors %" PRIu64 " bytes%s\n", n_file, all,
+           all > n_file ? " (overlapping)" : "");
+    print_cost(c, read);
+}
+
+/* ---- make ---- */
+
+static void print_layout(const ds4_make *m) {
+    const ds4_config *c = ds4_make_config(m);
+    uint64_t all = 0, read = 0;
+    print_shape(c);
+    for (uint32_t i = 0; i < ds4_make_n_tensor(m); i++) {
+        const ds4_make_tensor *t = ds4_make_tensor_at(m, i);
+        printf("%-36s %-8s [%" PRIu64, t->name, t->quant->name, t->ne[0]);
+        for (uint32_t k = 1; k < t->n_dim; k++) printf(", %" PRIu64, t->ne[k]);
+        printf("] at %" PRIu64 ", %" PRIu64 " bytes\n", t->offset, t->n_bytes);
+        all += t->n_bytes;
+        read += read_bytes(c, t->name, strlen(t->name), t->ne, t->n_bytes);
+    }
+    printf("file %" PRIu64 " bytes, data from byte %" PRIu64 ", tensors %" PRIu64 " bytes\n",
+           ds4_make_file_bytes(m), ds4_make_head_bytes(m), all);
+    print_cost(c, read);
+}
+
+static bool tell(void *user, uint64_t done, uint64_t all) {
+    const drift_progress *p = user;
+    return !p->tell || p->tell(p->user, (double)done / (double)all, "writing");
+}
+
+static ds4_status make(const args *a, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_make_options o = {.seed = a->seed, .quant = a->quant, .share_layers = a->share};
+    ds4_make *m = NULL;
+    drift_progress p;
+
+    TRY(ds4_make_shape(&o.shape, a->shape, err));
+    for (int i = 0; i < N_DIM; i++)
+        if (a->is_set[i]) TRY(ds4_make_set(&o.shape, dim_name[i], a->dim[i], err));
+    TRY(ds4_make_new(&m, &o, err));
+    if (a->dry) {
+        print_layout(m);
+        goto out;
+    }
+    p = cmd_progress();
+    st = ds4_make_write(m, a->output, tell, &p, err);
+    cmd_progress_end();
+    if (st == DS4_OK)
+        printf("%s: %u tensors, %" PRIu64 " bytes\n", a->output, ds4_make_n_tensor(m),
+               ds4_make_file_bytes(m));
+out:
+    ds4_make_free(m);
+    return st;
+}
+
+/* ---- verify ---- */
+
+static ds4_status check_blocks(const ds4_tensor *t, uint64_t first, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    float block[256];
+    for (uint64_t b = first; b < t->n_elem / t->quant->n_elem; b++) {
+        t->quant->decode(block, t->data + b * t->quant->n_bytes, 1);
+        for (uint32_t k = 0; k < t->quant->n_elem; k++)
+            if (!isfinite(block[k]))
+                RAISE(DS4_ERR_FORMAT, "tensor %.*s: element %" PRIu64 " is not finite",
+                      (int)t->name.n, t->name.p, b * t->quant->n_elem + k);
     }
 out:
+    return st;
+}
+
+static int by_type_and_place(const void *a, const void *b) {
+    const ds4_tensor *s = *(const ds4_tensor *const *)a, *t = *(const ds4_tensor *const *)b;
+    if (s->type_id != t->type_id) return s->type_id < t->type_id ? -1 : 1;
+    return (s->offset > t->offset) - (s->offset < t->offset);
+}
+
+/* Every element of every known tensor decodes to a finite value. Layers may share their bytes:
+ * what an earlier tensor of the same type showed sound, on the same block boundaries, is not
+ * looked at again. Sorted by place, the tensor with the furthest end covers all up to it. */
+static ds4_status check_values(const ds4_gguf *g, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_tensor **sorted = NULL, *far = NULL;
+    uint64_t n = ds4_gguf_n_tensor(g);
+
+    TRY(ds4_mem_alloc(&sorted, n, sizeof *sorted, err));
+    for (uint64_t i = 0; i < n; i++) sorted[i] = ds4_gguf_tensor(g, i);
+    qsort(sorted, n, sizeof *sorted, by_type_and_place);
+    for (uint64_t i = 0; i < n; i++) {
+        const ds4_tensor *t = sorted[i];
+        uint64_t end = t->offset + t->n_bytes, first = 0;
+        if (!t->quant || t->type_id == DS4_QUANT_I32) continue;
+        if (far && far->type_id != t->type_id) far = NULL;
+        uint64_t far_end = far ? far->offset + far->n_bytes : 0;
+        if (far_end > t->offset && (far_end - t->offset) % t->quant->n_bytes == 0)
+            first = (far_end - t->offset) / t->quant->n_bytes;
+        TRY(check_blocks(t, first, err));
+        if (end > far_end) far = t;
+    }
+out:
+    ds4_mem_free(sorted);
     return st;
 }
 
 int cmd_model(int argc, char **argv) {
     ds4_status st = DS4_OK;
     ds4_err e = {0}, *err = &e;
-    args a = {0};
+    args a = {.shape = "tiny", .quant = "q2", .seed = 1};
     ds4_gguf *g = NULL;
     ds4_tokenizer *t = NULL;
     ds4_config c;
     ds4_weights *w = NULL;
 
     cmd_parse(&argp, argc, argv, &a);
+    if (!strcmp(a.verb, "make")) {
+        TRY(make(&a, err));
+        goto out;
+    }
     TRY(ds4_gguf_open(&g, a.path, err));
     TRY(ds4_config_read(&c, g, err));
     if (!strcmp(a.verb, "info")) {
         print_shape(&c);
         print_types(g);
+        print_file(g, &c);
         goto out;
     }
     TRY(ds4_mem_alloc(&w, 1, sizeof *w, err));
