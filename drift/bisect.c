@@ -130,8 +130,8 @@ static ds4_status oracle(void *user, const uint8_t *on, size_t n, const char *pu
     return st;
 }
 
-/* Toggles that the all-on run did not exercise. One that was refused there because of another
- * toggle gets a run of its own before it is called not exercised. */
+/* Toggles that the all-on run did not exercise. One whose calls ran by something else there,
+ * because of another toggle gets a run of its own before it is called not exercised. */
 static ds4_status find_exercised(bisect *x, uint8_t *universe, ds4_err *err) {
     ds4_status st = DS4_OK;
     uint8_t *solo = NULL;
@@ -145,13 +145,14 @@ static ds4_status find_exercised(bisect *x, uint8_t *universe, ds4_err *err) {
         const char *why;
         solo[i] = 1;
         TRY(plan_with(x, solo, &p, err));
-        universe[i] = drift_exercised(x->base_ran, x->all_ran, x->base_plan, p, &why);
-        if (!universe[i] && strncmp(why, "no call", 7)) {
+        drift_execution ex = drift_exercised(x->base_ran, x->all_ran, x->base_plan, p, &why);
+        if (ex == DRIFT_OTHER_RAN) {
             TRY(evaluate(x, solo, "is it exercised alone", &o, err));
             TRY(drift_executions_copy(&ran, ds4_session_ledger(x->session), err));
-            universe[i] = drift_exercised(x->base_ran, ran, x->base_plan, p, &why);
+            ex = drift_exercised(x->base_ran, ran, x->base_plan, p, &why);
             drift_executions_free(ran), ran = NULL;
         }
+        universe[i] = ex == DRIFT_EXERCISED;
         t->state = universe[i] ? DRIFT_TOGGLE_CLEARED : DRIFT_TOGGLE_NOT_EXERCISED;
         if (!universe[i]) t->why = drift_result_str(x->r, why);
         ds4_plan_free(p), p = NULL;

@@ -225,26 +225,61 @@ void drift_executions_free(drift_executions *x) {
     ds4_mem_free(x);
 }
 
-static bool has(const drift_executions *x, const ds4_ledger_entry *e) {
-    for (uint32_t i = 0; i < x->n; i++) {
-        const ds4_ledger_entry *o = &x->at[i];
+/* Whether the base ran this row at the entry's call, layer and phase. */
+static bool base_ran_row(const drift_executions *base, const ds4_ledger_entry *e) {
+    for (uint32_t i = 0; i < base->n; i++) {
+        const ds4_ledger_entry *o = &base->at[i];
         if (o->tap == e->tap && o->layer == e->layer && o->phase == e->phase &&
-            o->changed == e->changed && !strcmp(o->row, e->row))
+            !strcmp(o->row, e->row))
             return true;
     }
     return false;
 }
 
-bool drift_exercised(const drift_executions *base, const drift_executions *with,
-                     const ds4_plan *from, const ds4_plan *to, const char **why) {
+/* The index of the row that ran, among those of its op. */
+static uint32_t row_index(const ds4_plan *p, const ds4_ledger_entry *e) {
+    const ds4_backend *b = ds4_plan_backend(p);
+    ds4_op op = ds4_tap_table[e->tap].op;
+    uint32_t i = 0;
+    while (i + 1 < b->ops->n_row(b, op) && strcmp(b->ops->row(b, op, i)->name, e->row)) i++;
+    return i;
+}
+
+/* Whether a cell wants row i: one of its list, or strict where the list is empty. */
+static bool wants_row(ds4_cell c, uint32_t i) {
+    if (!c.row[0]) return i == 0;
+    for (uint32_t k = 0; k < DS4_MAX_WANTED && c.row[k]; k++)
+        if (c.row[k] == i) return true;
+    return false;
+}
+
+/* Whether one of the flipped variants acted: the row that ran honours it, or it is why the
+ * wanted row was refused. */
+static bool variant_acted(const ds4_plan *p, const ds4_ledger_entry *e, uint32_t flipped,
+                          uint32_t row) {
+    for (uint32_t v = 0; v < DS4_VARIANT_COUNT; v++) {
+        if (!(flipped >> v & 1)) continue;
+        if (ds4_plan_honours(p, e->tap, row, (ds4_variant)v)) return true;
+        if (e->refusal && strstr(e->refusal, ds4_variant_table[v].name)) return true;
+    }
+    return false;
+}
+
+drift_execution drift_exercised(const drift_executions *base, const drift_executions *with,
+                                const ds4_plan *from, const ds4_plan *to, const char **why) {
+    drift_execution found = DRIFT_NO_CALL;
     *why = "no call of it runs in that layer and phase";
     for (uint32_t i = 0; i < with->n; i++) {
         const ds4_ledger_entry *e = &with->at[i];
-        ds4_cell a = ds4_plan_cell(from, e->tap, e->layer, e->phase),
-                 b = ds4_plan_cell(to, e->tap, e->layer, e->phase);
-        if (!memcmp(a.row, b.row, sizeof a.row) && a.variants == b.variants) continue;
-        if (!has(base, e)) return true;
-        *why = e->refusal ? e->refusal : "the row that ran does not honour it";
+        ds4_cell a = ds4_plan_cell(from, e->tap, e->layer, e->phase);
+        ds4_cell b = ds4_plan_cell(to, e->tap, e->layer, e->phase);
+        bool rows = memcmp(a.row, b.row, sizeof a.row) != 0;
+        uint32_t flipped = a.variants ^ b.variants, row = row_index(to, e);
+        if (!rows && !flipped) continue;
+        if (rows && wants_row(b, row) && !base_ran_row(base, e)) return DRIFT_EXERCISED;
+        if (variant_acted(to, e, flipped, row)) return DRIFT_EXERCISED;
+        found = DRIFT_OTHER_RAN;
+        *why = rows && e->refusal ? e->refusal : "the row that ran does not honour it";
     }
-    return false;
+    return found;
 }

@@ -26,12 +26,20 @@ ds4_status drift_base_compare(drift_base *b, ds4_session *s, const ds4_plan *pla
                               drift_trial_outcome *out, const drift_progress *progress,
                               ds4_err *err);
 
-/* True when the two ledgers ran something else at a cell where the plans differ. *why, when it
- * is false: a static or arena text in the words "does not run here" or the refusal. */
 typedef struct drift_executions drift_executions; /* a copy of a ledger */
 ds4_status drift_executions_copy(drift_executions **out, const ds4_ledger *l, ds4_err *err);
 void drift_executions_free(drift_executions *x);
-bool drift_exercised(const drift_executions *base, const drift_executions *with,
-                     const ds4_plan *from, const ds4_plan *to, const char **why);
+typedef enum drift_execution {
+    DRIFT_EXERCISED,
+    DRIFT_OTHER_RAN, /* calls ran where the plans differ, but none by what the toggle wants */
+    DRIFT_NO_CALL    /* nothing ran there */
+} drift_execution;
+
+/* Whether the toggle that leads from plan `from` to plan `to` really executed in `with`, where
+ * other toggles may have been on: a row that it wants ran and had not run in the base, or a
+ * variant that it flips was honoured by the row that ran or refused one. *why is static text
+ * unless exercised. */
+drift_execution drift_exercised(const drift_executions *base, const drift_executions *with,
+                                const ds4_plan *from, const ds4_plan *to, const char **why);
 
 #endif

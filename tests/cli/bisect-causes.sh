@@ -18,6 +18,11 @@ guilty() {
 expect 1 "$bin" bisect -m "$model" --engine ref --fixtures short_italian_fact --evidence none \
     --set DS4_HC_STABLE@1=1 --set matmul_id@2=f16 --set DS4_SAFE_MATH=1 --set DS4_TENSOR_MATMUL_DISABLE@0=1
 guilty 'DS4_HC_STABLE@1=1' 'matmul_id@2=f16'
+# The reference has no fast rows: safe math never executes, also not in the layers that another
+# toggle changes. The tensor switch of layer 0 has no f16-staged row to refuse.
+for layer in 0 1 2 3 4 5 out; do says "not exercised: DS4_SAFE_MATH@$layer=1"; done
+says "not exercised: DS4_TENSOR_MATMUL_DISABLE@0=1"
+says "2 guilty, 0 cleared, 8 not exercised"
 
 # 18 tokens give 28 token slots: the expert route needs 32 and cannot run. Layer 0 has no compressor,
 # so its pooling cannot run on any fixture.
