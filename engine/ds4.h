@@ -16,6 +16,7 @@ typedef struct ds4_session ds4_session;
 typedef struct ds4_engine_options {
     const char *engine;     /* "ref" or "vk" */
     uint32_t n_thread;      /* 0: one per online CPU */
+    const char *simd;       /* SIMD path of ref; NULL: DS4_SIMD, or the widest that runs */
     int32_t device;         /* index of the Vulkan device; -1: the first that is fit */
     bool validation;        /* Vulkan validation layers on, their messages are errors */
     bool allow_unknown_env; /* accept DS4_ variables that nothing here knows */

@@ -11,7 +11,8 @@
 #include "engine/vk/vk.h"
 
 static ds4_status open_ref(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
-    return ds4_ref_open(out, opt->n_thread, err);
+    return ds4_ref_open(out, opt->n_thread, opt->simd ? opt->simd : ds4_setting("DS4_SIMD"),
+                        err);
 }
 
 static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {

@@ -484,7 +484,7 @@ static void test_plan_taps_run_in_table_order(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    return ds4_ref_open(&ref, 1, NULL) == DS4_OK ? 0 : -1;
+    return ds4_ref_open(&ref, 1, NULL, NULL) == DS4_OK ? 0 : -1;
 }
 
 static int teardown(void **state) {

@@ -9,6 +9,7 @@
 #include "engine/ops/ops.h"
 #include "engine/ref/compat.h"
 #include "engine/ref/pool.h"
+#include "engine/ref/simd.h"
 #include "engine/variants.h"
 
 struct ds4_buf {
@@ -23,6 +24,10 @@ typedef struct ref {
     char n_thread[16];
     float *half_x; /* inputs rounded to f16, for the rows with f16-staged operands */
     size_t n_half_x;
+    const ds4_simd *simd; /* NULL: scalar */
+    float *packed;        /* inputs as the path wants them, 64-byte aligned */
+    void *packed_mem;
+    size_t n_packed;
 } ref;
 
 #define STRICT_VARIANTS                                                                        \
@@ -119,20 +124,25 @@ static const char *ref_refuses(const ds4_backend *b, const ds4_call *c, uint32_t
 /* One call split into boxes along its longer side. */
 typedef struct job {
     ds4_op op;
-    ds4_compat_fn compat; /* NULL: the reference */
+    ds4_compat_fn compat;    /* NULL: the reference */
+    const ds4_simd_op *simd; /* NULL: scalar */
+    const ds4_simd *path;
+    const float *packed;
     const ds4_ref_call *call;
     uint32_t grid[3], n_part;
+    bool by_x; /* parts are ranges of x, else of y */
 } job;
 
 static void run_part(void *user, uint32_t part) {
     const job *j = user;
     ds4_box box = {0, j->grid[0], 0, j->grid[1]};
-    uint64_t n = j->grid[0] >= j->grid[1] ? j->grid[0] : j->grid[1];
+    uint64_t n = j->by_x ? j->grid[0] : j->grid[1];
     uint32_t from = (uint32_t)(n * part / j->n_part),
              to = (uint32_t)(n * (part + 1) / j->n_part);
-    if (j->grid[0] >= j->grid[1]) box.x0 = from, box.x1 = to;
+    if (j->by_x) box.x0 = from, box.x1 = to;
     else box.y0 = from, box.y1 = to;
-    if (j->compat) j->compat(j->call, box);
+    if (j->simd) j->simd->run(j->path, j->call, j->packed, box);
+    else if (j->compat) j->compat(j->call, box);
     else ds4_op_reference(j->op, j->call, box);
 }
 
@@ -162,6 +172,33 @@ out:
     return st;
 }
 
+/* Parts along the longer side; products along the rows of the weight, so that a row is decoded
+ * by one part alone. */
+static void split(job *j, uint32_t n_thread) {
+    uint64_t work = (uint64_t)j->grid[0] * j->grid[1] * unit_cost(j->op);
+    j->by_x = j->grid[0] >= j->grid[1] || (j->simd && j->grid[0] >= 16 * n_thread);
+    uint32_t longer = j->by_x ? j->grid[0] : j->grid[1];
+    j->n_part = work < 65536 || n_thread == 1 ? 1 : n_thread * 4;
+    if (j->n_part > longer) j->n_part = longer;
+}
+
+/* Rearranges the inputs of a product for the SIMD path. */
+static ds4_status pack_inputs(ref *r, job *j, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_simd_op *op = ds4_simd_find_op(j->op);
+    size_t n = op->n_packed(j->call->args);
+
+    if (n > r->n_packed) {
+        TRY(ds4_mem_grow(&r->packed_mem, n * sizeof(float) + 64, 1, err));
+        r->packed = (float *)(((uintptr_t)r->packed_mem + 63) & ~(uintptr_t)63);
+        r->n_packed = n;
+    }
+    op->pack(r->simd, j->call, r->packed);
+    j->simd = op, j->path = r->simd, j->packed = r->packed;
+out:
+    return st;
+}
+
 static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
     ds4_status st = DS4_OK;
     ref *r = (ref *)b;
@@ -173,11 +210,8 @@ static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_
     if (info->tensor) TRY(round_inputs(r, c, &rc, err));
     else if (row) j.compat = ds4_compat_find(j.op)->run;
     ds4_op_grid(j.op, c->args, j.grid);
-    uint64_t work = (uint64_t)j.grid[0] * j.grid[1] * unit_cost(j.op);
-    uint32_t longer = j.grid[0] >= j.grid[1] ? j.grid[0] : j.grid[1];
-    j.n_part = work < 65536 ? 1 : ds4_pool_n_thread(r->pool) * 4;
-    if (j.n_part > longer) j.n_part = longer;
-    if (ds4_pool_n_thread(r->pool) == 1) j.n_part = 1;
+    if (r->simd && !j.compat && ds4_simd_find_op(j.op)) TRY(pack_inputs(r, &j, err));
+    split(&j, ds4_pool_n_thread(r->pool));
     ds4_pool_run(r->pool, run_part, &j, j.n_part);
 out:
     return st;
@@ -194,6 +228,7 @@ static bool ref_fact(const ds4_backend *b, uint32_t i, const char **key, const c
         {"device", "CPU"},
         {"driver", "scalar C, contraction off"},
         {"threads", r->n_thread},
+        {"simd", r->simd ? r->simd->name : "scalar"},
     };
     if (i >= sizeof facts / sizeof *facts) return false;
     *key = facts[i][0], *value = facts[i][1];
@@ -205,6 +240,7 @@ static void ref_close(ds4_backend *b) {
     if (!r) return;
     ds4_pool_free(r->pool);
     ds4_mem_free(r->half_x);
+    ds4_mem_free(r->packed_mem);
     ds4_mem_free(r);
 }
 
@@ -214,7 +250,7 @@ static const ds4_backend_ops ref_ops = {
     ref_call,     ref_sync,       ref_fact,
 };
 
-ds4_status ds4_ref_open(ds4_backend **out, uint32_t n_thread, ds4_err *err) {
+ds4_status ds4_ref_open(ds4_backend **out, uint32_t n_thread, const char *simd, ds4_err *err) {
     ds4_status st = DS4_OK;
     ref *r = NULL;
 
@@ -225,6 +261,7 @@ ds4_status ds4_ref_open(ds4_backend **out, uint32_t n_thread, ds4_err *err) {
     if (n_thread > 256) n_thread = 256;
     TRY(ds4_mem_alloc(&r, 1, sizeof *r, err));
     r->base.ops = &ref_ops;
+    TRY(ds4_simd_find(&r->simd, simd, err));
     snprintf(r->n_thread, sizeof r->n_thread, "%u", n_thread);
     TRY(ds4_pool_new(&r->pool, n_thread, err));
     *out = &r->base, r = NULL;
