@@ -83,7 +83,7 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/support.o $(LIB_OBJ) $(KERNEL_
 # The instruction sets of the SIMD paths (engine/ref/simd.h): used only where the CPU has them.
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
 $(B)/engine/ref/simd_avx2.o: CFLAGS += -mavx2 -mf16c
-$(B)/engine/ref/simd_avx512.o: CFLAGS += -mavx512f -mavx512bw
+$(B)/engine/ref/simd_avx512.o: CFLAGS += -mavx512f -mavx512bw -mf16c
 endif
 
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/support.d
