@@ -54,7 +54,7 @@ say = @echo "  $(1)	$(2)"
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo demo-run test test-run check check-bits check-browser check-format \
+.PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-format \
         check-tables check-validation format digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -86,7 +86,11 @@ $(B)/engine/ref/simd_avx2.o: CFLAGS += -mavx2 -mf16c
 $(B)/engine/ref/simd_avx512.o: CFLAGS += -mavx512f -mavx512bw -mf16c
 endif
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/support.d
+$(B)/tests/bench: $(B)/tests/bench.o $(LIB_OBJ) $(KERNEL_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/bench.d $(B)/tests/support.d
 
 # ---- set-up ----
 
@@ -137,6 +141,11 @@ check: ## the whole gate: tests, sanitizers, layers, tables, format, digests, br
 check-bits: ## one digest per fixture over compilers, optimisation levels, threads and chunkings
 	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
 	@sh tests/check_bits.sh
+
+FLASH ?= build/flash-q4k.gguf
+bench-flash: $(BIN) $(B)/tests/bench ## makes a model of the real dimensions (5.5 GB in build/) and measures the reference on it
+	@[ -e $(FLASH) ] || $(BIN) model make --shape flash --quant q4k --share-layers -o $(FLASH)
+	@$(B)/tests/bench $(FLASH)
 
 check-browser: demo ## opens the demo's report in headless Chromium at 1280 and 400 px
 	@$(call INSTALL,$(PKG_BROWSER))
