@@ -8,8 +8,51 @@
 #include "engine/ds4.h"
 #include "engine/format/quant.h"
 #include "engine/ref/ref.h"
-#include "engine/ref/simd.h"
+#include "engine/ref/simd_paths.h"
 #include "tests/support.h"
+
+/* The template at sixteen floats a vector, without the instructions: what the path avx512 is
+ * but for its eight one-line primitives, so that its tiles and planes are tested on every
+ * machine. The compiler splits such vectors; -Wpsabi would warn that functions which pass them
+ * have another calling convention with AVX-512, and none here is called from outside this file.
+ */
+#pragma GCC diagnostic ignored "-Wpsabi"
+typedef float v16f __attribute__((vector_size(64)));
+typedef int32_t v16i __attribute__((vector_size(64)));
+#define W 16
+#define V v16f
+#define VI v16i
+#define PATH emulated16
+#define PATH_NAME "emulated16"
+static inline V v_set1(float x) {
+    V v;
+    for (int i = 0; i < W; i++) v[i] = x;
+    return v;
+}
+static inline V v_ld(const float *p) { return *(const V *)p; }
+static inline void v_st(float *p, V v) { *(V *)p = v; }
+static inline VI v_i8(const uint8_t *p) {
+    VI v;
+    for (int i = 0; i < W; i++) v[i] = (int8_t)p[i];
+    return v;
+}
+static inline VI v_u8(const uint8_t *p) {
+    VI v;
+    for (int i = 0; i < W; i++) v[i] = p[i];
+    return v;
+}
+static inline VI v_and(VI v, int mask) { return v & mask; }
+static inline VI v_shr(VI v, uint32_t n) { return v >> (int)n; }
+static inline V v_float(VI v) { return __builtin_convertvector(v, V); }
+static inline V v_f16(const uint8_t *p) {
+    V v;
+    for (int i = 0; i < W; i++) v[i] = ds4_f16_to_f32(ds4_le16(p + 2 * i));
+    return v;
+}
+static inline float f_half(const uint8_t *p) { return ds4_f16_to_f32(ds4_le16(p)); }
+static bool path_runs(void) { return true; }
+extern const ds4_simd emulated16;
+#include "engine/ref/simd_kernel.h"
 
 #define MAX_OUT 40
 #define MAX_TOK 100
@@ -307,5 +350,6 @@ int main(void) {
         else print_message("NOT RUN: %s\n", err.message);
     }
     if (!n_path) print_message("SKIPPED: this CPU runs no SIMD path\n");
+    path[n_path++] = &emulated16;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
