@@ -2,6 +2,7 @@
 #define DS4_H
 /* The public engine: open a model, choose a plan, evaluate tokens, observe, go back, keep. */
 #include "engine/format/tokenizer.h"
+#include "engine/kv/snapshot.h"
 #include "engine/ledger.h"
 #include "engine/model/config.h"
 #include "engine/plan.h"
