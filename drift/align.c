@@ -51,16 +51,38 @@ out:
     return st;
 }
 
+/* A run that goes on from a session has the later positions alone: what both have is compared.
+ * A lone row does not know its step. */
+static bool share_rows(drift_align_tap *t) {
+    const drift_run_tap *a = t->a, *b = t->b;
+    uint64_t step = a->n_row > 1 ? a->pos_step : b->n_row > 1 ? b->pos_step : 1;
+    uint64_t end_a = a->pos0 + step * a->n_row, end_b = b->pos0 + step * b->n_row;
+    uint64_t first = a->pos0 > b->pos0 ? a->pos0 : b->pos0, end = end_a < end_b ? end_a : end_b;
+
+    if (a->n_row > 1 && b->n_row > 1 && a->pos_step != b->pos_step) return false;
+    if (first >= end || (first - a->pos0) % step || (first - b->pos0) % step) return false;
+    t->row0[0] = (uint32_t)((first - a->pos0) / step);
+    t->row0[1] = (uint32_t)((first - b->pos0) / step);
+    t->n_row = (uint32_t)((end - first) / step);
+    t->whole = t->n_row == a->n_row && t->n_row == b->n_row;
+    return true;
+}
+
 static ds4_status check_shape(drift_align_tap *t, drift_result *r, ds4_err *err) {
     ds4_status st = DS4_OK;
     const drift_run_tap *a = t->a, *b = t->b;
 
-    if (a->n_row != b->n_row || a->n_col != b->n_col)
+    if (a->n_col != b->n_col)
         WHY(t->why, r, "shapes differ: [%u][%u] against [%u][%u]", a->n_row, a->n_col, b->n_row,
             b->n_col);
-    else if (a->pos0 != b->pos0 || (a->n_row > 1 && a->pos_step != b->pos_step))
-        WHY(t->why, r, "positions differ: %u step %u against %u step %u", a->pos0, a->pos_step,
-            b->pos0, b->pos_step);
+    else if (!share_rows(t))
+        WHY(t->why, r,
+            "no position in common: %u rows from %u step %u against %u from %u step %u",
+            a->n_row, a->pos0, a->pos_step, b->n_row, b->pos0, b->pos_step);
+    else if (!t->whole && (!a->stored || !b->stored))
+        WHY(t->why, r,
+            "%u rows from position %u against %u from %u, and only digests of them are stored",
+            a->n_row, a->pos0, b->n_row, b->pos0);
 out:
     return st;
 }

@@ -9,6 +9,10 @@ typedef struct drift_align_tap {
     const drift_run_tap *a, *b; /* NULL: that side lacks it */
     uint32_t order;             /* drift_align_order */
     const char *why; /* both sides have it but shapes or positions differ; else NULL */
+    /* The rows of positions that both have, when both have it and why is NULL: row i of the
+     * n_row is row row0[0] + i of a and row0[1] + i of b. */
+    uint32_t row0[2], n_row;
+    bool whole; /* they are all rows of both */
 } drift_align_tap;
 
 typedef struct drift_align_fixture {

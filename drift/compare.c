@@ -36,7 +36,8 @@ typedef struct work {
     size_t cap_bytes;
     double n_bytes, done_bytes; /* for progress */
     size_t n_missing, n_compared, n_logit_row;
-    bool same_rows; /* so far */
+    size_t n_partial; /* taps compared at the positions that both sides have */
+    bool same_rows;   /* so far */
     bool any_ledger;
     const char *refused; /* why of the first fixture that is not comparable */
 } work;
@@ -212,7 +213,7 @@ static bool is_i32(const drift_align_tap *p) {
 
 static double rows_bytes(const drift_align_tap *p) {
     if (!p->a || !p->b || p->why || !p->a->stored || !p->b->stored) return 0.0;
-    return (double)p->a->n_row * (double)p->a->n_col * 4.0;
+    return (double)p->n_row * (double)p->a->n_col * 4.0;
 }
 
 static ds4_status tell(work *w, const char *what, ds4_err *err) {
@@ -241,7 +242,7 @@ out:
     return st;
 }
 
-static ds4_status measure_logits(work *w, const drift_run_fixture *f, const drift_run_tap *t,
+static ds4_status measure_logits(work *w, const drift_run_fixture *f, const drift_tensor *t,
                                  drift_logits *l, uint32_t row0, uint32_t n, ds4_err *err) {
     ds4_status st = DS4_OK;
     const float *a = w->slab[0], *b = w->slab[1];
@@ -274,9 +275,9 @@ static ds4_status measure(work *w, const drift_align_fixture *f, const drift_ali
     drift_tensor_begin(t, &sum);
     for (uint32_t row = 0; row < t->n_row; row += step) {
         uint32_t n = t->n_row - row < step ? t->n_row - row : step;
-        TRY(drift_run_rows(w->run[0], f->a, p->a, row, n, w->slab[0], err));
-        TRY(drift_run_rows(w->run[1], f->b, p->b, row, n, w->slab[1], err));
-        if (l) TRY(measure_logits(w, f->a, p->a, l, row, n, err));
+        TRY(drift_run_rows(w->run[0], f->a, p->a, p->row0[0] + row, n, w->slab[0], err));
+        TRY(drift_run_rows(w->run[1], f->b, p->b, p->row0[1] + row, n, w->slab[1], err));
+        if (l) TRY(measure_logits(w, f->a, t, l, row, n, err));
         if (ids) drift_tensor_add_i32(t, w->slab[0], w->slab[1], row, n);
         else drift_tensor_add_f32(t, &sum, w->slab[0], w->slab[1], row, n);
         w->done_bytes += (double)n * (double)row_bytes;
@@ -285,8 +286,8 @@ static ds4_status measure(work *w, const drift_align_fixture *f, const drift_ali
     if (ids) drift_tensor_end_i32(t);
     else drift_tensor_end_f32(t, &sum);
     t->state = t->n_diff ? DRIFT_TENSOR_DIFFERENT : DRIFT_TENSOR_SAME;
-    if (!memcmp(p->a->digest.hash, p->b->digest.hash, sizeof p->a->digest.hash) !=
-        (t->n_diff == 0))
+    if (p->whole && !memcmp(p->a->digest.hash, p->b->digest.hash, sizeof p->a->digest.hash) !=
+                        (t->n_diff == 0))
         RAISE(DS4_ERR_FORMAT, "fixture %s, tap %s, layer %d: rows do not fit their digests",
               f->a->id, t->tap, t->layer);
 out:
@@ -341,6 +342,10 @@ static ds4_status compare_tap(work *w, const drift_align_fixture *f, const drift
                         .first_pos = -1,
                         .bad_a = {.first = UINT64_MAX},
                         .bad_b = {.first = UINT64_MAX}};
+    if (p->n_row && !p->why) {
+        t->n_row = p->n_row, t->pos0 += p->row0[0] * t->pos_step;
+        w->n_partial += !p->whole;
+    }
     NEED(t->fixture = drift_result_str(w->r, f->a->id));
     NEED(t->row_rms = drift_result_alloc(w->r, t->n_row, sizeof *t->row_rms));
     NEED(t->row_max = drift_result_alloc(w->r, t->n_row, sizeof *t->row_max));
@@ -592,6 +597,9 @@ static ds4_status summarise(work *w, const drift_align *al, ds4_err *err) {
     if (w->n_missing)
         NEED(tail = drift_result_printf(r, "; %zu tap%s on one side only", w->n_missing,
                                         w->n_missing == 1 ? "" : "s"));
+    if (w->n_partial)
+        NEED(tail = drift_result_printf(r, "%s; %zu tap%s at the positions of both sides alone",
+                                        tail, w->n_partial, w->n_partial == 1 ? "" : "s"));
     if (al->n_only_a + al->n_only_b)
         NEED(tail = drift_result_printf(r, "%s; %zu fixture%s on one side only", tail,
                                         al->n_only_a + al->n_only_b,

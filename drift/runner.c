@@ -5,18 +5,26 @@
 #include <sys/utsname.h>
 #include <xxhash.h>
 
+#include "engine/base/file.h"
 #include "engine/base/mem.h"
 
-ds4_status drift_evaluate(ds4_session *s, const drift_fixture_input *f, ds4_err *err) {
+/* Up to n_end tokens of the fixture, of which the session has some. */
+static ds4_status evaluate_to(ds4_session *s, const drift_fixture_input *f, uint32_t n_end,
+                              ds4_err *err) {
     ds4_status st = DS4_OK;
-    uint32_t n_prefill = f->n_tok - f->n_decode;
+    uint32_t n_prefill = f->n_tok - f->n_decode, at = ds4_session_n_tok(s);
+    uint32_t edge = n_end < n_prefill ? n_end : n_prefill;
 
-    TRY(ds4_session_reset(s, err));
-    if (n_prefill) TRY(ds4_session_eval(s, f->token, n_prefill, DS4_PREFILL, err));
-    if (f->n_decode)
-        TRY(ds4_session_eval(s, f->token + n_prefill, f->n_decode, DS4_DECODE, err));
+    if (at < edge) TRY(ds4_session_eval(s, f->token + at, edge - at, DS4_PREFILL, err));
+    at = ds4_session_n_tok(s);
+    if (at < n_end) TRY(ds4_session_eval(s, f->token + at, n_end - at, DS4_DECODE, err));
 out:
     return st;
+}
+
+ds4_status drift_evaluate(ds4_session *s, const drift_fixture_input *f, ds4_err *err) {
+    ds4_status st = ds4_session_reset(s, err);
+    return st == DS4_OK ? evaluate_to(s, f, f->n_tok, err) : st;
 }
 
 /* ---- provenance ---- */
@@ -72,8 +80,20 @@ static void fact_model(facts *f, const ds4_engine *e) {
 
 static const char *const level_text[] = {"hash", "logits", "boundary", "full"};
 
+/* What is known of a session file: "a.dsv4, 100 tokens, xxh3-128:..."; "" while nothing is. */
+typedef struct session_facts {
+    char load[512], save[512];
+} session_facts;
+
+static void describe(char dst[512], const char *path, uint32_t n_tok, const ds4_file *f) {
+    XXH128_hash_t h = XXH3_128bits(ds4_file_data(f), ds4_file_bytes(f));
+    const char *slash = strrchr(path, '/');
+    snprintf(dst, 512, "%.255s, %u tokens, xxh3-128:%016llx%016llx", slash ? slash + 1 : path,
+             n_tok, (unsigned long long)h.high64, (unsigned long long)h.low64);
+}
+
 static void collect(facts *f, const ds4_engine *e, const char *plan,
-                    const drift_run_options *opt) {
+                    const drift_run_options *opt, const session_facts *files) {
     const ds4_backend *b = ds4_engine_backend(e);
     const char *key, *value;
     struct utsname host;
@@ -88,6 +108,9 @@ static void collect(facts *f, const ds4_engine *e, const char *plan,
     fact(f, "level", level_text[opt->level]);
     fact(f, "taps", opt->filter ? opt->filter : "");
     fact_printf(f, "chunk", "%u", opt->n_chunk);
+    if (opt->session.n_ctx) fact_printf(f, "ctx", "%u", opt->session.n_ctx);
+    if (*files->load) fact(f, "session.loaded", files->load);
+    if (*files->save) fact(f, "session.saved", files->save);
     if (!uname(&host))
         fact_printf(f, "host", "%s %s %s", host.sysname, host.release, host.machine);
     for (size_t i = 0; i < opt->n_fact; i++) fact(f, opt->key[i], opt->value[i]);
@@ -95,8 +118,9 @@ static void collect(facts *f, const ds4_engine *e, const char *plan,
 
 /* What must be equal for a partial file to be gone on with. */
 static void identity(char *dst, size_t cap, const facts *f, const drift_fixture_set *set) {
-    static const char *const keys[] = {"tool",     "build",        "engine", "device", "plan",
-                                       "variants", "model.digest", "level",  "taps",   "chunk"};
+    static const char *const keys[] = {"tool", "build",    "engine",       "device",
+                                       "plan", "variants", "model.digest", "level",
+                                       "taps", "chunk",    "ctx",          "session.loaded"};
     XXH3_state_t *h = XXH3_createState();
 
     dst[0] = 0;
@@ -127,6 +151,9 @@ typedef struct recorder {
     uint32_t n_done, n_total;   /* tokens */
     uint32_t fixture_tok;       /* tokens of fixtures before this one */
     const char *id;
+    ds4_file *payload; /* of the session to go on from, or NULL */
+    ds4_snapshot_head head;
+    session_facts files;
     ds4_status st;
     ds4_err err;
 } recorder;
@@ -207,11 +234,113 @@ out:
     return st;
 }
 
+/* ---- session files ---- */
+
+static ds4_status choose_ctx(uint32_t *out, const recorder *r, uint32_t n_tok, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const drift_session_files *f = &r->opt->session;
+    uint32_t loaded = r->payload ? r->head.n_ctx : 0;
+
+    *out = n_tok < 2048 ? 2048 : n_tok + 1;
+    if (loaded && loaded < 2048 && n_tok + (f->save != NULL) <= loaded) *out = loaded;
+    if (!f->load && !f->save) *out = n_tok;
+    if (f->n_ctx) *out = f->n_ctx;
+    if (loaded > *out)
+        RAISE(DS4_ERR_USAGE, "%.200s is of a context of %u tokens, wanted at most %u (--ctx)",
+              f->load, loaded, *out);
+out:
+    return st;
+}
+
+static ds4_status open_payload(recorder *r, const drift_fixture_set *set, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const drift_session_files *f = &r->opt->session;
+
+    if ((f->load || f->save) && set->n != 1)
+        RAISE(DS4_ERR_USAGE, "a session file with %zu fixtures, wanted one fixture", set->n);
+    if (f->save && f->save_at > set->at[0].n_tok)
+        RAISE(DS4_ERR_USAGE, "a session saved at %u tokens, fixture %s has %u", f->save_at,
+              set->at[0].id, set->at[0].n_tok);
+    if (!f->load) goto out;
+    TRY(ds4_file_open(&r->payload, f->load, err));
+    st =
+        ds4_snapshot_peek(&r->head, ds4_file_data(r->payload), ds4_file_bytes(r->payload), err);
+    if (st == DS4_OK) describe(r->files.load, f->load, r->head.n_tok, r->payload);
+out:
+    return st;
+}
+
+/* Prefixes what an error says with the file that it is about. */
+static ds4_status about(ds4_status st, const char *path, ds4_err *err) {
+    ds4_err e;
+    if (st != DS4_OK && err) {
+        e = *err;
+        ds4_err_set(err, st, e.origin, "%.200s: %.300s", path, e.message);
+    }
+    return st;
+}
+
+/* Takes the payload over, if there is one; the fixture must go on from it. */
+static ds4_status begin_session(recorder *r, ds4_session *s, const drift_fixture_input *f,
+                                ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const char *path = r->opt->session.load;
+
+    if (!r->payload) goto out;
+    TRY(about(
+        ds4_session_restore(s, ds4_file_data(r->payload), ds4_file_bytes(r->payload), err),
+        path, err));
+    const int32_t *token = ds4_session_tokens(s);
+    uint32_t n = ds4_session_n_tok(s);
+    for (uint32_t i = 0; i < n && i < f->n_tok; i++)
+        if (token[i] != f->token[i])
+            RAISE(DS4_ERR_FORMAT,
+                  "%.200s: token %u is %d, fixture %s has %d: it does not go on from it", path,
+                  i, token[i], f->id, f->token[i]);
+    if (n >= f->n_tok)
+        RAISE(DS4_ERR_USAGE,
+              "%.200s: %u tokens, fixture %s has %u: nothing is left to evaluate", path, n,
+              f->id, f->n_tok);
+    if (r->opt->session.save && r->opt->session.save_at && r->opt->session.save_at < n)
+        RAISE(DS4_ERR_USAGE, "a session saved at %u tokens, %.200s has %u already",
+              r->opt->session.save_at, path, n);
+out:
+    return st;
+}
+
+static ds4_status save_session(recorder *r, ds4_session *s, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const char *path = r->opt->session.save;
+    ds4_file *f = NULL;
+
+    TRY(ds4_session_save(s, path, err));
+    TRY(ds4_file_open(&f, path, err));
+    describe(r->files.save, path, ds4_session_n_tok(s), f);
+out:
+    ds4_file_close(f);
+    return st;
+}
+
+static ds4_status evaluate(recorder *r, ds4_session *s, const drift_fixture_input *f,
+                           ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const drift_session_files *files = &r->opt->session;
+
+    if (files->save) {
+        TRY(evaluate_to(s, f, files->save_at ? files->save_at : f->n_tok, err));
+        TRY(save_session(r, s, err));
+    }
+    TRY(evaluate_to(s, f, f->n_tok, err));
+out:
+    return st;
+}
+
 static ds4_status run_fixture(recorder *r, ds4_engine *e, const ds4_plan *plan,
                               const drift_fixture_input *f, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_session *s = NULL;
     token_text text = {0};
+    uint32_t n_ctx;
     ds4_observer o = {.wants = wants, .see = see, .user = r};
 
     TRY(read_text(&text, e, f, err));
@@ -222,10 +351,13 @@ static ds4_status run_fixture(recorder *r, ds4_engine *e, const ds4_plan *plan,
                                 text.text,
                                 text.bytes,
                                 ds4_engine_config(e)->n_vocab};
-    TRY(ds4_session_new(&s, e, plan, f->n_tok, r->opt->n_chunk, err));
+    TRY(choose_ctx(&n_ctx, r, f->n_tok, err));
+    TRY(ds4_session_new(&s, e, plan, n_ctx, r->opt->n_chunk, err));
+    ds4_session_set_payload_chunk(s, r->opt->session.payload_chunk);
+    TRY(begin_session(r, s, f, err));
     ds4_session_observe(s, &o);
     TRY(drift_store_begin_fixture(r->store, &head, err));
-    st = drift_evaluate(s, f, err);
+    st = evaluate(r, s, f, err);
     if (r->st != DS4_OK) { /* the store's own fault stopped the evaluation */
         st = r->st;
         if (err) *err = r->err;
@@ -249,11 +381,13 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
     char *plan_text = NULL, id[64];
 
     TRY(parse_filter(&r, opt->filter, err));
+    TRY(open_payload(&r, set, err));
     TRY(ds4_plan_text(plan, &plan_text, err));
     TRY(ds4_mem_alloc(&f, 1, sizeof *f, err));
-    collect(f, e, plan_text, opt);
+    collect(f, e, plan_text, opt, &r.files);
     identity(id, sizeof id, f, set);
-    drift_store_options so = {f->key, f->value, f->n, id, opt->resume};
+    bool whole = opt->session.load || opt->session.save; /* a kept fixture writes no session */
+    drift_store_options so = {f->key, f->value, f->n, id, opt->resume && !whole};
     TRY(drift_store_create(&r.store, path, &so, err));
     for (size_t i = 0; i < set->n; i++) r.n_total += set->at[i].n_tok;
     for (size_t i = 0; i < set->n; r.fixture_tok += set->at[i].n_tok, i++) {
@@ -263,12 +397,13 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
         TRY(run_fixture(&r, e, plan, &set->at[i], err));
     }
     f->n = 0; /* what only the evaluation could tell, such as the kernels that ran */
-    collect(f, e, plan_text, opt);
+    collect(f, e, plan_text, opt, &r.files);
     TRY(drift_store_add_facts(r.store, f->key, f->value, f->n, err));
     st = drift_store_finish(r.store, err);
     r.store = NULL;
 out:
     drift_store_abandon(r.store);
+    ds4_file_close(r.payload);
     ds4_mem_free(plan_text);
     ds4_mem_free(f);
     return st;

@@ -15,6 +15,18 @@ typedef struct drift_progress {
  */
 ds4_status drift_evaluate(ds4_session *s, const drift_fixture_input *f, ds4_err *err);
 
+/* Session files (DSV4 payloads) before and after the one fixture of a run. */
+typedef struct drift_session_files {
+    const char *load; /* NULL: from nothing. Else its tokens must begin the fixture, whose other
+                         tokens are evaluated at the positions after them. */
+    const char *save; /* NULL: none */
+    uint32_t save_at; /* written after so many tokens of the fixture; 0: after the last */
+    uint32_t n_ctx;   /* tokens that the session can hold; 0: the fixture's; with session files
+                         2048 and at least one more than the fixture has, but what the loaded
+                         file names where that is less and enough */
+    uint32_t payload_chunk; /* ds4_session_set_payload_chunk */
+} drift_session_files;
+
 typedef struct drift_run_options {
     drift_level level;
     const char *filter; /* comma-separated taps to store besides (NULL: none) */
@@ -22,11 +34,14 @@ typedef struct drift_run_options {
     const char *const *key, *const *value; /* provenance besides what the engine says */
     size_t n_fact;
     bool resume;
+    drift_session_files session;
     drift_progress progress;
 } drift_run_options;
 
 /* Evaluates every fixture and writes `path`. The file appears complete or not at all; finished
- * fixtures survive an interruption in path.partial. */
+ * fixtures survive an interruption in path.partial, unless there are session files, which are
+ * for runs of one fixture. Rows of a run that goes on from a session stand at their positions
+ * in the whole text; provenance names the session files with their digests. */
 ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan,
                            const drift_fixture_set *set, const drift_run_options *opt,
                            ds4_err *err);

@@ -1,7 +1,8 @@
 #ifndef DS4_H
 #define DS4_H
-/* The public engine: open a model, choose a plan, evaluate tokens, observe. */
+/* The public engine: open a model, choose a plan, evaluate tokens, observe, go back, keep. */
 #include "engine/format/tokenizer.h"
+#include "engine/kv/snapshot.h"
 #include "engine/ledger.h"
 #include "engine/model/config.h"
 #include "engine/plan.h"
@@ -45,25 +46,81 @@ const char *ds4_engine_model_path(const ds4_engine *e);
 /* A plan of this engine: all strict with the engine's variants. Owns: the caller frees *out. */
 ds4_status ds4_engine_plan(const ds4_engine *e, ds4_plan **out, ds4_err *err);
 
-/* One token timeline. n_ctx: most tokens it can hold; n_chunk: most tokens per batch. The plan
- * is copied. Owns: the caller frees *out before the engine is closed. */
+/* One token timeline: the tokens evaluated so far and the cached rows that they left behind.
+ * n_ctx: most tokens it can hold; n_chunk: most tokens per batch. The plan is copied.
+ * Owns: the caller frees *out before the engine is closed. */
 ds4_status ds4_session_new(ds4_session **out, ds4_engine *e, const ds4_plan *plan,
                            uint32_t n_ctx, uint32_t n_chunk, ds4_err *err);
 void ds4_session_free(ds4_session *s);
-/* Forgets all tokens and clears the ledger. */
+/* Forgets all tokens and all that was kept, and clears the ledger. */
 ds4_status ds4_session_reset(ds4_session *s, ds4_err *err);
 /* Replaces the plan; takes effect with the next token. */
 ds4_status ds4_session_set_plan(ds4_session *s, const ds4_plan *plan, ds4_err *err);
 void ds4_session_observe(ds4_session *s, const ds4_observer *o); /* NULL: nobody */
 
 /* Evaluates n tokens at the end of the timeline, in batches of at most n_chunk (prefill) or one
- * by one (decode). Logits are computed for every token while an observer wants the logits tap,
- * else for the last one only. */
+ * by one (decode). The output head runs for every token while an observer wants the logits or
+ * another tap of the head, else for the last one only. After an error the timeline ends with
+ * the last batch that was evaluated whole. */
 ds4_status ds4_session_eval(ds4_session *s, const int32_t *token, uint32_t n, ds4_phase phase,
                             ds4_err *err);
+
+/* ---- going back ----
+ *
+ * Under a plan whose rows give the same bits in every batch and phase (strict, compat) a
+ * timeline of n tokens has one state and one set of logits, however it came about: what follows
+ * a rewind, a restore or a sync equals the uninterrupted evaluation in every bit. Under another
+ * plan what is evaluated again is evaluated as this describes it: the last token alone is
+ * decoded, more of them are prefilled.
+ *
+ * Tokens that are evaluated again are not shown to the observer; the ledger counts them, for
+ * they did execute. */
+
+/* Shortens the timeline to its first n tokens; the logits are those after the last of them. As
+ * far back as n_chunk tokens before the longest extent since the timeline was empty or restored
+ * only that last token is evaluated again; further back, everything from the longest kept
+ * snapshot of at most n tokens, or from the start.
+ *
+ * Errors: DS4_ERR_USAGE when n is past the end. An error of the evaluation leaves a shorter
+ *         timeline. */
+ds4_status ds4_session_rewind(ds4_session *s, uint32_t n, ds4_err *err);
+/* Makes the timeline these n tokens, n > 0: what it has in common with them from the start on
+ * is kept, the rest evaluated (prefill). */
+ds4_status ds4_session_sync(ds4_session *s, const int32_t *token, uint32_t n, ds4_err *err);
+/* Keeps a snapshot of now inside the session, for rewinds past its reach. It goes when the
+ * timeline becomes shorter than it. */
+ds4_status ds4_session_keep(ds4_session *s, ds4_err *err);
+
+/* ---- snapshots ----
+ *
+ * The DSV4 payload of model.md 4.5, whatever the engine: engine/kv/snapshot.h. It names no
+ * model and no plan. */
+
+/* Bytes of a snapshot of now. */
+uint64_t ds4_session_snapshot_bytes(const ds4_session *s);
+/* Writes a snapshot of now to dst. After an evaluation that failed, the last token is evaluated
+ * again for its logits.
+ *
+ * Errors: DS4_ERR_USAGE when n_bytes is less than ds4_session_snapshot_bytes. */
+ds4_status ds4_session_snapshot(ds4_session *s, void *dst, size_t n_bytes, ds4_err *err);
+/* Replaces the timeline by that of a snapshot; what was kept is dropped, the ledger stays.
+ *
+ * Errors: DS4_ERR_FORMAT (ds4_snapshot_check) leaves the session as it was. */
+ds4_status ds4_session_restore(ds4_session *s, const void *src, size_t n_bytes, ds4_err *err);
+/* The same to and from a file, which is the payload alone. It is written complete or not at
+ * all. */
+ds4_status ds4_session_save(ds4_session *s, const char *path, ds4_err *err);
+ds4_status ds4_session_load(ds4_session *s, const char *path, ds4_err *err);
+/* The prefill chunk that snapshots name and must name (field 3); 0: min(n_ctx, 2048), as
+ * engines write it unless told otherwise. Nothing is computed by it. */
+void ds4_session_set_payload_chunk(ds4_session *s, uint32_t n);
+
 uint32_t ds4_session_n_tok(const ds4_session *s);
+const int32_t *ds4_session_tokens(const ds4_session *s); /* [n_tok] */
 uint32_t ds4_session_n_vocab(const ds4_session *s);
-/* Logits after the last token, [n_vocab]. */
+/* Logits after the last token, [n_vocab]; zeros while there is none. After an evaluation that
+ * failed they are those of an earlier token; ds4_session_rewind to ds4_session_n_tok makes them
+ * right. */
 const float *ds4_session_logits(const ds4_session *s);
 const ds4_ledger *ds4_session_ledger(const ds4_session *s);
 

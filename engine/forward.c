@@ -56,8 +56,7 @@
     A(sh_up, c->n_ff)                                                                          \
     A(sh_mid, c->n_ff)                                                                         \
     A(sh, D)                                                                                   \
-    A(out_w, S)                                                                                \
-    A(logits, c->n_vocab)
+    A(out_w, S)
 
 struct ds4_forward {
     ds4_backend *b;
@@ -71,7 +70,9 @@ struct ds4_forward {
     ACTIVATIONS(A)
 #undef A
     ds4_layer_kv cache[DS4_MAX_LAYER];
-    void *readback; /* one tap of one batch */
+    ds4_buf *logits;               /* [cap_logits][n_vocab] */
+    uint32_t n_logits, cap_logits; /* n_logits: rows that the last head filled */
+    void *readback;                /* one tap of one batch */
     size_t n_readback;
     const ds4_batch *batch; /* the one being evaluated */
 };
@@ -537,6 +538,41 @@ static ds4_status embed(ds4_forward *f, ds4_err *err) {
     return run(f, &c, tokens(f), 4 * f->c->n_embd, err);
 }
 
+/* Moves the state of the last n tokens to its front, where the head finds them. */
+static ds4_status take_last(ds4_forward *f, uint32_t n, ds4_err *err) {
+    uint32_t n_tok = f->batch->n_tok, skip = n_tok - n;
+    if (!skip) return DS4_OK;
+    ds4_status st = store(f, DS4_TAP_out_last, DS4_NO_LAYER, f->state_next, f->state, n_tok,
+                          4 * f->c->n_embd, f->n_chunk - skip, f->n_chunk, err);
+    ds4_buf *old = f->state;
+    f->state = f->state_next, f->state_next = old;
+    return st;
+}
+
+static ds4_status new_rows(ds4_forward *f, ds4_buf **out, uint64_t n_row, uint64_t n_col,
+                           ds4_err *err) {
+    uint64_t bytes = n_row * n_col * 4;
+    if (n_row > UINT32_MAX || n_col > UINT32_MAX || bytes > SIZE_MAX / 2)
+        return ds4_err_set(err, DS4_ERR_MEMORY, DS4_HERE,
+                           "buffer of %llu x %llu elements is too large",
+                           (unsigned long long)n_row, (unsigned long long)n_col);
+    return f->b->ops->buf_new(f->b, out, bytes ? bytes : 4, err);
+}
+
+/* Logits of one row, until somebody wants those of whole batches. */
+static ds4_status hold_logits(ds4_forward *f, uint32_t n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_buf *logits = NULL;
+    if (n <= f->cap_logits) goto out;
+    if (n > 1) n = f->n_chunk;
+    TRY(new_rows(f, &logits, n, f->c->n_vocab, err));
+    f->b->ops->buf_free(f->b, f->logits);
+    f->logits = logits, f->cap_logits = n;
+out:
+    return st;
+}
+
+/* Of the tokens of f->batch, whose states stand at the front of f->state. */
 static ds4_status output_head(ds4_forward *f, ds4_err *err) {
     ds4_status st = DS4_OK;
     const ds4_config *c = f->c;
@@ -579,6 +615,22 @@ out:
     return st;
 }
 
+static ds4_status logits_of_last(ds4_forward *f, uint32_t n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_batch *all = f->batch;
+    ds4_batch last = *all;
+
+    last.pos0 += all->n_tok - n, last.n_tok = n;
+    TRY(hold_logits(f, n, err));
+    TRY(take_last(f, n, err));
+    f->batch = &last;
+    TRY(output_head(f, err));
+    f->n_logits = n;
+out:
+    f->batch = all;
+    return st;
+}
+
 ds4_status ds4_forward_eval(ds4_forward *f, const ds4_batch *batch, ds4_err *err) {
     ds4_status st = DS4_OK;
 
@@ -590,7 +642,7 @@ ds4_status ds4_forward_eval(ds4_forward *f, const ds4_batch *batch, ds4_err *err
         TRY(attention_half(f, il, err));
         TRY(ffn_half(f, il, err));
     }
-    if (batch->want_logits) TRY(output_head(f, err));
+    if (batch->n_logits) TRY(logits_of_last(f, batch->n_logits, err));
     TRY(f->b->ops->sync(f->b, err));
 out:
     f->batch = NULL;
@@ -604,22 +656,28 @@ uint32_t ds4_forward_limit(const ds4_forward *f, uint32_t pos0, uint32_t n) {
     return n;
 }
 
-ds4_status ds4_forward_logits(ds4_forward *f, uint32_t i, float *dst, ds4_err *err) {
+ds4_status ds4_forward_logits(ds4_forward *f, float *dst, ds4_err *err) {
     size_t n = (size_t)f->c->n_vocab * sizeof *dst;
-    return f->b->ops->buf_read(f->b, f->logits, i * n, dst, n, err);
+    return f->b->ops->buf_read(f->b, f->logits, (f->n_logits - 1) * n, dst, n, err);
+}
+
+ds4_ring ds4_forward_ring(const ds4_forward *f, uint32_t il, ds4_kv_part part) {
+    const ds4_layer_kv *kv = &f->cache[il];
+    uint32_t d = f->c->d_head, di = f->c->d_idx, ratio = f->c->ratio[il];
+    uint32_t lanes = ratio == 4 ? 2 : 1, n_comp = ratio ? f->n_ctx / ratio + 1 : 0;
+    const ds4_ring all[DS4_KV_PART_COUNT] = {
+        [DS4_KV_RAW] = {kv->raw, d, f->raw_cap},
+        [DS4_KV_COMP] = {kv->comp, d, n_comp},
+        [DS4_KV_COMP_KV] = {kv->comp_kv, lanes * d, kv->state_cap},
+        [DS4_KV_COMP_GATE] = {kv->comp_gate, lanes * d, kv->state_cap},
+        [DS4_KV_IDX] = {kv->idx, di, n_comp},
+        [DS4_KV_IDX_KV] = {kv->idx_kv, lanes * di, kv->state_cap},
+        [DS4_KV_IDX_GATE] = {kv->idx_gate, lanes * di, kv->state_cap},
+    };
+    return all[part];
 }
 
 /* ---- memory ---- */
-
-static ds4_status new_rows(ds4_forward *f, ds4_buf **out, uint64_t n_row, uint64_t n_col,
-                           ds4_err *err) {
-    uint64_t bytes = n_row * n_col * 4;
-    if (n_row > UINT32_MAX || n_col > UINT32_MAX || bytes > SIZE_MAX / 2)
-        return ds4_err_set(err, DS4_ERR_MEMORY, DS4_HERE,
-                           "buffer of %llu x %llu elements is too large",
-                           (unsigned long long)n_row, (unsigned long long)n_col);
-    return f->b->ops->buf_new(f->b, out, bytes ? bytes : 4, err);
-}
 
 static ds4_status new_layer(ds4_forward *f, uint32_t il, ds4_err *err) {
     ds4_status st = DS4_OK;
@@ -670,6 +728,7 @@ ds4_status ds4_forward_new(ds4_forward **out, ds4_backend *b, const ds4_config *
 #define A(name, n) TRY(new_rows(f, &f->name, n_chunk, (n), err));
     ACTIVATIONS(A)
 #undef A
+    TRY(hold_logits(f, 1, err));
     for (uint32_t il = 0; il < c->n_layer; il++) TRY(new_layer(f, il, err));
     *out = f, f = NULL;
 out:
@@ -683,6 +742,7 @@ void ds4_forward_free(ds4_forward *f) {
 #define A(name, n) release(f->b, f->name);
     ACTIVATIONS(A)
 #undef A
+    release(f->b, f->logits);
     for (uint32_t il = 0; il < f->c->n_layer; il++) {
         ds4_layer_kv *kv = &f->cache[il];
         ds4_buf *all[] = {kv->raw, kv->comp,   kv->comp_kv, kv->comp_gate,

@@ -1,6 +1,7 @@
 #ifndef DS4_FORWARD_H
 #define DS4_FORWARD_H
 /* The forward pass of the network, stated once as calls of named ops on tensors. */
+#include "engine/kv/snapshot.h"
 #include "engine/ledger.h"
 #include "engine/model/weights.h"
 #include "engine/plan.h"
@@ -40,7 +41,7 @@ typedef struct ds4_batch {
     const int32_t *token;
     uint32_t pos0, n_tok;
     ds4_phase phase;
-    bool want_logits;
+    uint32_t n_logits; /* of the last n_logits tokens, at most n_tok */
     const ds4_plan *plan;
     ds4_ledger *ledger;
     const ds4_observer *observer; /* NULL: nobody */
@@ -51,7 +52,14 @@ typedef struct ds4_batch {
 ds4_status ds4_forward_eval(ds4_forward *f, const ds4_batch *batch, ds4_err *err);
 /* Most tokens that a batch starting at pos0 may hold, at most n. */
 uint32_t ds4_forward_limit(const ds4_forward *f, uint32_t pos0, uint32_t n);
-/* Reads the logits of batch row i: [n_vocab]. */
-ds4_status ds4_forward_logits(ds4_forward *f, uint32_t i, float *dst, ds4_err *err);
+/* Reads the logits of the last token of the last batch that asked for any: [n_vocab]. */
+ds4_status ds4_forward_logits(ds4_forward *f, float *dst, ds4_err *err);
+
+/* Where cached rows stand: row or position i in slot i mod cap. */
+typedef struct ds4_ring {
+    ds4_buf *buf; /* NULL: the layer has no such part */
+    uint32_t n_col, cap;
+} ds4_ring;
+ds4_ring ds4_forward_ring(const ds4_forward *f, uint32_t il, ds4_kv_part part);
 
 #endif

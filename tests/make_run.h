@@ -24,6 +24,7 @@ typedef struct make_run {
     const char *row; /* row of attn_hc_norm in layer 0; all else is strict */
     const char *refusal;
     uint32_t variants, n_tok, batch;
+    uint32_t from;  /* first position with rows, as in a run that goes on from a session */
     int32_t token0; /* added to every token id */
     bool hash_only, no_router, wide_norm;
     const char *fixture[3]; /* NULL ends; none: "short" */
@@ -135,7 +136,7 @@ static inline ds4_ledger *make_ledger(const make_run *m) {
 static inline void make_fixture(drift_store *s, const make_run *m, const char *id) {
     uint32_t n = m->n_tok ? m->n_tok : 9, batch = m->batch ? m->batch : n;
     make_begin(s, m, id);
-    for (uint32_t pos = 0; pos < n; pos += batch)
+    for (uint32_t pos = m->from; pos < n; pos += batch)
         for (size_t i = 0; i < MAKE_N_TAP; i++)
             if (!(m->no_router && i == 2))
                 make_rows(s, m, i, pos, n - pos < batch ? n - pos : batch);

@@ -312,6 +312,49 @@ static void test_compare_hash_level_still_sees_drift(void **state) {
     drift_result_free(r);
 }
 
+/* A run that goes on from a session has the later positions alone. */
+static void test_compare_shared_positions_are_compared(void **state) {
+    (void)state;
+    planted p = {DS4_TAP_ffn_hc_out, 1, 6, 7, 0.5f, false, true};
+    make_run b = tree;
+    b.from = 4, b.batch = 2;
+    for (int swap = 0; swap < 2; swap++) {
+        drift_result *r = swap ? compare(&b, &base) : compare(&base, &b);
+        assert_int_equal(r->verdict, DRIFT_SAME_BITS);
+        assert_string_equal(r->summary,
+                            "same bits: 8 taps and 5 logit rows of 1 fixture; 8 taps"
+                            " at the positions of both sides alone");
+        for (size_t i = 0; i < r->n_tensor; i++) {
+            const drift_tensor *t = &r->tensor[i];
+            assert_int_equal(t->pos0, 4); /* comp_row, every 4th position, has 4 and 8 */
+            assert_int_equal(t->n_row, make_tap[i].step == 4 ? 2 : 5);
+        }
+        assert_int_equal(r->logits[0].n, 5);
+        assert_int_equal(r->logits[0].at[0].pos, 4);
+        assert_int_equal(r->logits[0].at[4].next, -1);
+        drift_result_free(r);
+    }
+    b.alter = plant, b.user = &p;
+    drift_result *r = compare(&base, &b);
+    assert_int_equal(r->verdict, DRIFT_DRIFT);
+    assert_int_equal(first_of(r)->first_pos, 6);
+    assert_int_equal(first_of(r)->max_row, 2);
+    drift_result_free(r);
+    p.pos = 3; /* before what b has */
+    r = compare(&b, &base);
+    assert_int_equal(r->verdict, DRIFT_SAME_BITS);
+    drift_result_free(r);
+
+    make_run a = base;
+    a.hash_only = true;
+    r = compare(&a, &b); /* digests are of all positions */
+    assert_int_equal(r->verdict, DRIFT_NOT_COMPARABLE);
+    assert_non_null(strstr(r->summary,
+                           "9 rows from position 0 against 5 from 4, and only digests"
+                           " of them are stored"));
+    drift_result_free(r);
+}
+
 static void test_compare_many_fixtures_and_a_filter(void **state) {
     (void)state;
     make_run a = base, b = tree;
@@ -450,6 +493,7 @@ int main(void) {
         cmocka_unit_test(test_compare_other_engine_is_other_code),
         cmocka_unit_test(test_compare_missing_taps_are_listed),
         cmocka_unit_test(test_compare_hash_level_still_sees_drift),
+        cmocka_unit_test(test_compare_shared_positions_are_compared),
         cmocka_unit_test(test_compare_many_fixtures_and_a_filter),
         cmocka_unit_test(test_compare_refused_rows_are_told),
         cmocka_unit_test(test_compare_small_top_k_and_interrupts),

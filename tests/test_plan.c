@@ -437,8 +437,10 @@ static ds4_session *evaluate(ds4_engine *e, const char *edits, uint32_t n, order
     return s;
 }
 
+/* Observed, so that the output head runs for all n tokens too. */
 static void check_ledger(ds4_engine *e, uint32_t n, const char *want, const char *refusal) {
-    ds4_session *s = evaluate(e, "matmul=f16", n, NULL);
+    order o = {0};
+    ds4_session *s = evaluate(e, "matmul=f16", n, &o);
     const ds4_ledger *l = ds4_session_ledger(s);
     uint32_t n_matmul = 0;
     for (uint32_t i = 0; i < ds4_ledger_n(l); i++) {
@@ -465,6 +467,20 @@ static void test_plan_refused_row_is_in_the_ledger(void **state) {
     ds4_engine *e = test_engine("ref", "fixtures/tiny/ds4-tiny-q4k.gguf");
     check_ledger(e, 8, "strict", "fewer than 9 tokens");
     check_ledger(e, 9, "f16", NULL);
+    /* Unobserved, the head has one token, whatever the batch. */
+    ds4_session *s = evaluate(e, "matmul=f16", 9, NULL);
+    const ds4_ledger *l = ds4_session_ledger(s);
+    uint32_t n_head = 0;
+    for (uint32_t i = 0; i < ds4_ledger_n(l); i++) {
+        const ds4_ledger_entry *x = ds4_ledger_at(l, i);
+        bool head = x->tap == DS4_TAP_logits || x->tap == DS4_TAP_out_hc_mix;
+        if (!is_matmul(x->tap)) continue;
+        n_head += head;
+        assert_string_equal(x->row, head ? "strict" : "f16");
+        if (head) assert_string_equal(x->refusal, "fewer than 9 tokens");
+    }
+    assert_int_equal(n_head, 2);
+    ds4_session_free(s);
     ds4_engine_close(e);
 }
 

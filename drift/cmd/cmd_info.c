@@ -6,6 +6,7 @@
 
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
+#include "engine/base/file.h"
 #include "engine/base/mem.h"
 #include "engine/vk/vk.h"
 
@@ -19,13 +20,14 @@ enum {
     KEY_DIGEST,
     KEY_COVERAGE,
     KEY_FACTS,
-    KEY_LEDGER
+    KEY_LEDGER,
+    KEY_SESSION
 };
 
 typedef struct args {
     int what; /* the last of the options, 0: a summary of the run file or of the build */
     const char *engine;
-    cmd_list run;
+    cmd_list run; /* or session files */
 } args;
 
 static const struct argp_option options[] = {
@@ -41,6 +43,8 @@ static const struct argp_option options[] = {
      "op x fixture: executed calls, from the ledgers of the run files", 1},
     {"facts", KEY_FACTS, 0, 0, "provenance of the run files", 1},
     {"ledger", KEY_LEDGER, 0, 0, "what executed in the run files, call by call", 1},
+    {"session", KEY_SESSION, 0, 0, "the header of session files (DSV4) instead of run files",
+     1},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *s) {
@@ -49,7 +53,7 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         if (!cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
         return 0;
     }
-    if (key < KEY_DEVICE || key > KEY_LEDGER) return ARGP_ERR_UNKNOWN;
+    if (key < KEY_DEVICE || key > KEY_SESSION) return ARGP_ERR_UNKNOWN;
     a->what = key;
     if (key == KEY_ROWS) a->engine = arg;
     return 0;
@@ -161,6 +165,35 @@ static void print_ledger(const drift_run_fixture *f) {
     }
 }
 
+/* Where a run that goes on from a session begins. */
+static const char *start_text(const drift_run_fixture *f) {
+    static char text[48];
+    if (!f->n_tap || !f->tap[0].pos0) return "";
+    snprintf(text, sizeof text, ", evaluated from position %u on", f->tap[0].pos0);
+    return text;
+}
+
+/* No model is at hand: what can be told from the bytes alone. */
+static ds4_status print_session(const char *path, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_file *f = NULL;
+    ds4_snapshot_head h;
+
+    TRY(ds4_file_open(&f, path, err));
+    const void *p = ds4_file_data(f);
+    size_t n = ds4_file_bytes(f);
+    TRY(ds4_snapshot_peek(&h, p, n, err));
+    XXH128_hash_t d = XXH3_128bits(p, n);
+    printf("%s: DSV4 version %d, %zu bytes, xxh3-128:%016" PRIx64 "%016" PRIx64 "\n", path,
+           DS4_SNAPSHOT_VERSION, n, d.high64, d.low64);
+#define F(member, name) printf("  %-20s %" PRIu32 "\n", name, h.member);
+    DS4_SNAPSHOT_FIELDS(F)
+#undef F
+out:
+    ds4_file_close(f);
+    return st;
+}
+
 static void print_run(const drift_run *r, int what) {
     const char *value;
     size_t n = drift_run_n_fixture(r);
@@ -178,8 +211,8 @@ static void print_run(const drift_run *r, int what) {
         if (what == KEY_DIGEST) print_digest(f);
         else if (what == KEY_LEDGER) print_ledger(f);
         else if (!what)
-            printf("%-24s %u tokens, %u decoded, %zu taps\n", f->id, f->n_tok, f->n_decode,
-                   f->n_tap);
+            printf("%-24s %u tokens, %u decoded, %zu taps%s\n", f->id, f->n_tok, f->n_decode,
+                   f->n_tap, start_text(f));
     }
 }
 
@@ -189,7 +222,11 @@ int cmd_info(int argc, char **argv) {
     args a = {0};
 
     cmd_parse(&argp, argc, argv, &a);
-    if (a.what >= KEY_DIGEST && !a.run.n) RAISE(DS4_ERR_USAGE, "give a run file");
+    if (a.what >= KEY_DIGEST && !a.run.n)
+        RAISE(DS4_ERR_USAGE, "give a %s file", a.what == KEY_SESSION ? "session" : "run");
+    for (size_t i = 0; a.what == KEY_SESSION && i < a.run.n; i++)
+        TRY(print_session(a.run.at[i], err));
+    if (a.what == KEY_SESSION) goto out;
     for (size_t i = 0; i < a.run.n; i++) {
         drift_run *r = NULL;
         TRY(drift_run_open(&r, a.run.at[i], err));

@@ -4,7 +4,7 @@
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
 
-enum { KEY_DUMP = 1024, KEY_FRESH };
+enum { KEY_DUMP = 1024, KEY_FRESH, KEY_LOAD, KEY_SAVE, KEY_SAVE_AT, KEY_CTX, KEY_FIELD };
 
 typedef struct args {
     cmd_engine engine;
@@ -13,6 +13,7 @@ typedef struct args {
     drift_level level;
     const char *filter;
     bool fresh;
+    drift_session_files session;
 } args;
 
 static const struct argp_option options[] = {
@@ -22,6 +23,24 @@ static const struct argp_option options[] = {
      0},
     {"fresh", KEY_FRESH, 0, 0, "start again even if a partial file of the same run is there",
      0},
+    {0, 0, 0, 0, "Session files (the DSV4 payload, as existing engines read and write it):", 3},
+    {"save-session", KEY_SAVE, "FILE", 0,
+     "write the state after the last token of the one fixture", 3},
+    {"save-at", KEY_SAVE_AT, "N", 0, "write it after the first N tokens and go on", 3},
+    {"load-session", KEY_LOAD, "FILE", 0,
+     "go on from a state: the fixture's first tokens must be those of the file, the others are "
+     "evaluated at the positions after them. A file says nothing of model and plan but the shape; "
+     "only shape, sizes, token ids and row counts are checked",
+     3},
+    {"ctx", KEY_CTX, "N", 0,
+     "tokens that the session can hold (default: those of the fixture; with session files 2048, "
+     "or what the fixture needs). A file goes into a session of at least its own context, and a "
+     "smaller one than 2048 into one of exactly that. Tap idx_score has a column per 4 tokens of it",
+     3},
+    {"payload-chunk", KEY_FIELD, "N", 0,
+     "the prefill chunk that session files name (default: the context, at most 2048; nothing is "
+     "computed by it)",
+     3},
     {0}};
 
 static void parse_dump(args *a, const char *text) {
@@ -49,10 +68,29 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
     case KEY_FRESH:
         a->fresh = true;
         return 0;
+    case KEY_LOAD:
+        a->session.load = arg;
+        return 0;
+    case KEY_SAVE:
+        a->session.save = arg;
+        return 0;
+    case KEY_SAVE_AT:
+        a->session.save_at = (uint32_t)cmd_number(s, "--save-at", arg, 1 << 20);
+        if (!a->session.save_at) argp_error(s, "--save-at: found 0, wanted 1 to 1048576");
+        return 0;
+    case KEY_CTX:
+        a->session.n_ctx = (uint32_t)cmd_number(s, "--ctx", arg, 1 << 20);
+        if (!a->session.n_ctx) argp_error(s, "--ctx: found 0, wanted 1 to 1048576");
+        return 0;
+    case KEY_FIELD:
+        a->session.payload_chunk = (uint32_t)cmd_number(s, "--payload-chunk", arg, 1 << 20);
+        return 0;
     case ARGP_KEY_ARG:
         argp_error(s, "\"%s\": no such argument", arg);
         return 0;
     case ARGP_KEY_END:
+        if (a->session.save_at && !a->session.save)
+            argp_error(s, "--save-at without --save-session FILE");
         if (!a->out) argp_error(s, "no output: give -o RUN.h5");
         return 0;
     default:
@@ -93,13 +131,15 @@ int cmd_run(int argc, char **argv) {
                             .value = value,
                             .n_fact = 2,
                             .resume = !a.fresh,
+                            .session = a.session,
                             .progress = cmd_progress()};
     TRY(drift_run_write(a.out, engine, plan, &set, &ro, err));
     cmd_progress_end();
     uint64_t n_tok = 0;
     for (size_t i = 0; i < set.n; i++) n_tok += set.at[i].n_tok;
-    printf("%s: %zu fixtures, %llu tokens, engine %s, plan %s\n", a.out, set.n,
-           (unsigned long long)n_tok, a.engine.engine, a.engine.plan);
+    printf("%s: %zu fixtures, %llu tokens, engine %s, plan %s%s%s\n", a.out, set.n,
+           (unsigned long long)n_tok, a.engine.engine, a.engine.plan,
+           a.session.load ? ", gone on from " : "", a.session.load ? a.session.load : "");
 out:
     drift_fixture_set_free(&set);
     ds4_plan_free(plan);

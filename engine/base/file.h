@@ -1,7 +1,7 @@
 #ifndef DS4_BASE_FILE_H
 #define DS4_BASE_FILE_H
-/* Read-only mapped files. The bytes stay valid and unchanged until ds4_file_close, provided
- * that nobody shortens the file meanwhile. */
+/* Read-only mapped files, and files written complete or not at all. Mapped bytes stay valid and
+ * unchanged until ds4_file_close, provided that nobody shortens the file meanwhile. */
 #include <stddef.h>
 
 #include "engine/base/err.h"
@@ -18,5 +18,18 @@ void ds4_file_close(ds4_file *f);
 
 const void *ds4_file_data(const ds4_file *f);
 size_t ds4_file_bytes(const ds4_file *f);
+
+/* Writes PATH.partial, which takes the name PATH when it is complete and on the disk: PATH is
+ * the old file or the whole new one.
+ *
+ * Errors: DS4_ERR_IO.
+ * Owns:   finish or abandon releases *out. */
+typedef struct ds4_file_writer ds4_file_writer;
+ds4_status ds4_file_writer_open(ds4_file_writer **out, const char *path, ds4_err *err);
+ds4_status ds4_file_writer_put(ds4_file_writer *w, const void *p, size_t n, ds4_err *err);
+/* Releases w in every case; after an error PATH is as it was and PATH.partial is gone. */
+ds4_status ds4_file_writer_finish(ds4_file_writer *w, ds4_err *err);
+/* Removes PATH.partial. NULL is legal. */
+void ds4_file_writer_abandon(ds4_file_writer *w);
 
 #endif
