@@ -143,15 +143,6 @@ static uint64_t length_of(const ds4_config *c, uint32_t rho, length l) {
     return value[l];
 }
 
-static bool is_needed(const ds4_config *c, uint32_t il, need n) {
-    const bool value[] = {[ALWAYS] = true,
-                          [COMPRESSED] = c->ratio[il] != 0,
-                          [INDEXED] = c->ratio[il] == 4,
-                          [HASHED] = il < c->n_hash,
-                          [BIASED] = il >= c->n_hash};
-    return value[n];
-}
-
 /* ---- elements ---- */
 
 /* What every block of a tensor is filled from: counters of one stream, and the distribution. */
@@ -319,7 +310,18 @@ struct ds4_make {
     uint32_t n_pool, n_tensor;
     uint64_t head_bytes, data_bytes;
     ds4_gguf_writer *writer;
+    bool biased[DS4_MAX_LAYER]; /* layers with exp_probs_b.bias */
 };
+
+static bool is_needed(const ds4_make *m, uint32_t il, need n) {
+    const ds4_config *c = &m->o.shape;
+    const bool value[] = {[ALWAYS] = true,
+                          [COMPRESSED] = c->ratio[il] != 0,
+                          [INDEXED] = c->ratio[il] == 4,
+                          [HASHED] = il < c->n_hash,
+                          [BIASED] = m->biased[il]};
+    return value[n];
+}
 
 enum { MIN_STEP = 3 };
 
@@ -334,11 +336,36 @@ static uint64_t tensor_rows(const pool *p) {
     return p->spec->ne[1] == NONE ? p->ne[0] : p->ne[1] * p->ne[2];
 }
 
+static const struct {
+    const char *name;
+    uint32_t in, out;
+} expert_quants[] = {
+    {"q2", DS4_QUANT_IQ2_XXS, DS4_QUANT_Q2_K},
+    {"q4k", DS4_QUANT_Q4_K, DS4_QUANT_Q4_K},
+    {"q2k", DS4_QUANT_Q2_K, DS4_QUANT_Q2_K},
+    {"iq2", DS4_QUANT_IQ2_XXS, DS4_QUANT_IQ2_XXS},
+    {"q4k-iq2", DS4_QUANT_Q4_K, DS4_QUANT_IQ2_XXS},
+};
+
+const char *ds4_make_quant(uint32_t i, uint32_t *in, uint32_t *out) {
+    if (i >= sizeof expert_quants / sizeof *expert_quants) return NULL;
+    if (in) *in = expert_quants[i].in;
+    if (out) *out = expert_quants[i].out;
+    return expert_quants[i].name;
+}
+
+/* The type ids of a name; false when there is none. */
+static bool find_quant(const char *name, uint32_t *in, uint32_t *out) {
+    const char *known;
+    for (uint32_t i = 0; (known = ds4_make_quant(i, in, out)); i++)
+        if (!strcmp(known, name)) return true;
+    return false;
+}
+
 static uint32_t type_of(const spec *s, const char *quant) {
-    bool q4 = !strcmp(quant, "q4k");
-    if (s->type == EXP_IN) return q4 ? DS4_QUANT_Q4_K : DS4_QUANT_IQ2_XXS;
-    if (s->type == EXP_OUT) return q4 ? DS4_QUANT_Q4_K : DS4_QUANT_Q2_K;
-    return s->type;
+    uint32_t in = 0, out = 0;
+    (void)find_quant(quant, &in, &out); /* ds4_make_new has looked */
+    return s->type == EXP_IN ? in : s->type == EXP_OUT ? out : s->type;
 }
 
 /* The pool of a tensor: a new one, or with shared layers that of the same spec and shape. */
@@ -400,7 +427,7 @@ static ds4_status lay_out(ds4_make *m, ds4_err *err) {
     for (uint32_t k = 0; k < N_GLOBAL; k++) add_tensor(m, &global_specs[k], 0, false);
     for (uint32_t il = 0; il < c->n_layer; il++)
         for (uint32_t k = 0; k < N_LAYER_SPEC; k++)
-            if (is_needed(c, il, layer_specs[k].need)) add_tensor(m, &layer_specs[k], il, true);
+            if (is_needed(m, il, layer_specs[k].need)) add_tensor(m, &layer_specs[k], il, true);
     place(m);
 out:
     return st;
@@ -534,16 +561,15 @@ out:
 ds4_status ds4_make_new(ds4_make **out, const ds4_make_options *o, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_make *m = NULL;
+    uint32_t in, out_type;
 
-    if (strcmp(o->quant, "q2") && strcmp(o->quant, "q4k"))
-        RAISE(DS4_ERR_USAGE, "quant is \"%.60s\", wanted q2 or q4k", o->quant);
+    if (!find_quant(o->quant, &in, &out_type))
+        RAISE(DS4_ERR_USAGE, "quant is \"%.60s\", wanted q2 or q4k, or q2k, iq2 or q4k-iq2",
+              o->quant);
     TRY(ds4_mem_alloc(&m, 1, sizeof *m, err));
     m->o = *o;
     TRY(ds4_make_check_shape(&m->o.shape, err));
-    for (uint32_t il = 0; il < m->o.shape.n_layer; il++) {
-        m->o.shape.ratio[il] = il < 2 ? 0 : il % 2 ? 128 : 4;
-        m->o.shape.clamp[il] = 10.0f;
-    }
+    TRY(ds4_make_read_lists(&m->o, m->biased, err));
     TRY(lay_out(m, err));
     TRY(put_head(m, err));
     *out = m, m = NULL;

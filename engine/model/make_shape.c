@@ -1,6 +1,8 @@
 #include "engine/model/make_shape.h"
 
+#include <math.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const shape_name[] = {"tiny", "small", "flash"};
@@ -76,6 +78,46 @@ out:
     return st;
 }
 
+/* ---- constants ---- */
+
+typedef struct number_rule {
+    const char *name;
+    size_t field;
+    enum { AS_F32, AS_F64, AS_U64 } type;
+} number_rule;
+
+static const number_rule number_rules[] = {
+#define NUM(name, field, type, what)                                                           \
+    {name, offsetof(ds4_config, field),                                                        \
+     _Generic((type)0, float                                                                   \
+              : AS_F32, double                                                                 \
+              : AS_F64, uint64_t                                                               \
+              : AS_U64)},
+    DS4_MAKE_NUMBERS(NUM)
+#undef NUM
+};
+
+ds4_status ds4_make_set_number(ds4_config *c, const char *name, double value, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    for (size_t i = 0; i < sizeof number_rules / sizeof *number_rules; i++) {
+        void *at = (char *)c + number_rules[i].field;
+        if (strcmp(number_rules[i].name, name)) continue;
+        double most = number_rules[i].type == AS_U64 ? 0x1p53 : 1e30;
+        if (!(value > 0.0 && value <= most))
+            RAISE(DS4_ERR_USAGE, "constant %s is %g, wanted more than 0 up to %g", name, value,
+                  most);
+        if (number_rules[i].type == AS_F32) *(float *)at = (float)value;
+        else if (number_rules[i].type == AS_F64) *(double *)at = value;
+        else *(uint64_t *)at = (uint64_t)value;
+        return DS4_OK;
+    }
+    RAISE(DS4_ERR_USAGE, "\"%.60s\" is no constant of a model", name);
+out:
+    return st;
+}
+
+/* ---- rules between them ---- */
+
 ds4_status ds4_make_check_shape(ds4_config *c, ds4_err *err) {
     ds4_status st = DS4_OK;
     for (size_t i = 0; i < N_DIM_RULE; i++)
@@ -101,6 +143,85 @@ ds4_status ds4_make_check_shape(ds4_config *c, ds4_err *err) {
     if (c->n_hash > c->n_layer)
         RAISE(DS4_ERR_USAGE, "dimension hash-layers is %u, wanted at most layers, %u",
               c->n_hash, c->n_layer);
+out:
+    return st;
+}
+
+/* ---- lists ---- */
+
+/* Finite numbers from min to max joined by ','; *n of them, at most `most`. */
+static ds4_status read_list(double *dst, uint32_t *n, uint32_t most, const char *what,
+                            const char *text, double min, double max, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const char *p = text;
+    for (*n = 0;; p++) {
+        char *end;
+        double v = strtod(p, &end);
+        if (end == p || (*end && *end != ',') || !(v >= min && v <= max))
+            RAISE(DS4_ERR_USAGE, "%s: \"%.80s\": wanted numbers from %g to %g joined by commas",
+                  what, text, min, max);
+        if (*n == most)
+            RAISE(DS4_ERR_USAGE, "%s: \"%.80s\": more than %u numbers", what, text, most);
+        dst[(*n)++] = v;
+        p = end;
+        if (!*p) break;
+    }
+out:
+    return st;
+}
+
+static ds4_status read_ratios(ds4_config *c, const char *text, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    double v[DS4_MAX_LAYER];
+    uint32_t n = 0;
+    for (uint32_t il = 0; il < c->n_layer; il++) c->ratio[il] = il < 2 ? 0 : il % 2 ? 128 : 4;
+    if (!text) goto out;
+    TRY(read_list(v, &n, DS4_MAX_LAYER, "ratios", text, 0.0, 4096.0, err));
+    if (n != c->n_layer)
+        RAISE(DS4_ERR_USAGE, "ratios: \"%.80s\" has %u numbers, wanted one per layer, %u", text,
+              n, c->n_layer);
+    for (uint32_t il = 0; il < n; il++) {
+        if (v[il] != floor(v[il]))
+            RAISE(DS4_ERR_USAGE, "ratios: \"%.80s\": %g is no whole number", text, v[il]);
+        c->ratio[il] = (uint32_t)v[il];
+    }
+out:
+    return st;
+}
+
+static ds4_status read_clamps(ds4_config *c, const char *text, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    double v[DS4_MAX_LAYER] = {10.0};
+    uint32_t n = 1;
+    if (text) TRY(read_list(v, &n, DS4_MAX_LAYER, "clamp", text, 0.0, 1e9, err));
+    if (n != 1 && n != c->n_layer)
+        RAISE(DS4_ERR_USAGE,
+              "clamp: \"%.80s\" has %u numbers, wanted one, or one per layer, %u", text, n,
+              c->n_layer);
+    for (uint32_t il = 0; il < c->n_layer; il++) c->clamp[il] = (float)v[n == 1 ? 0 : il];
+out:
+    return st;
+}
+
+ds4_status ds4_make_read_lists(ds4_make_options *o, bool biased[DS4_MAX_LAYER], ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_config *c = &o->shape;
+    double without[DS4_MAX_LAYER];
+    uint32_t n = 0;
+    bool none = o->no_bias && !strcmp(o->no_bias, "all");
+
+    TRY(read_ratios(c, o->ratios, err));
+    TRY(read_clamps(c, o->clamps, err));
+    for (uint32_t il = 0; il < c->n_layer; il++)
+        biased[il] = !none && (il >= c->n_hash || o->hash_bias);
+    if (!o->no_bias || none) goto out;
+    TRY(read_list(without, &n, DS4_MAX_LAYER, "no-bias", o->no_bias, 0.0,
+                  (double)(c->n_layer - 1), err));
+    for (uint32_t i = 0; i < n; i++) {
+        if (without[i] != floor(without[i]))
+            RAISE(DS4_ERR_USAGE, "no-bias: \"%.80s\": %g is no layer", o->no_bias, without[i]);
+        biased[(uint32_t)without[i]] = false;
+    }
 out:
     return st;
 }
