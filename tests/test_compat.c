@@ -329,12 +329,13 @@ static void test_hc_split_matches_c10(void **state) {
         0.0521546, 0.2058714, 0.5498350, 0.8519537, 0.7240126, 0.4689067, 1.2913126, 0.2349282,
         0.2356626, 0.3154349, 0.4069439, 0.0419576, 0.3037247, 0.4065364, 0.2356625, 0.0540754,
         0.1969688, 0.2636428, 0.1528299, 0.3865574, 0.2636429, 0.0143848, 0.2045626, 0.5174086};
-    float mix[24], base[24], scale[3] = {0.9f, 1.1f, 0.8f}, y[24];
+    /* Weights as stored stand behind the flushed ones, which are not read. */
+    float mix[24], base[48] = {0}, scale[6] = {0, 0, 0, 0.9f, 1.1f, 0.8f}, y[24];
     struct ds4_args_hc_split a = {1, 20, 1e-6f};
     ds4_ref_call c = {.args = &a, .bind = {mix, scale, base, y}};
     for (int k = 0; k < 24; k++) {
         mix[k] = (float)(7 * k % 24 - 12) / 6.0f;
-        base[k] = (float)(5 * k % 24 - 11) / 10.0f;
+        base[24 + k] = (float)(5 * k % 24 - 11) / 10.0f;
     }
     ds4_compat_hc_split(&c, (ds4_box){0, 1, 0, 1});
     for (int k = 0; k < 24; k++) near_print((double)y[k], want[k], 1e-7, "C.10", k);
