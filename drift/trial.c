@@ -259,7 +259,7 @@ static bool variant_acted(const ds4_plan *p, const ds4_ledger_entry *e, uint32_t
                           uint32_t row) {
     for (uint32_t v = 0; v < DS4_VARIANT_COUNT; v++) {
         if (!(flipped >> v & 1)) continue;
-        if (ds4_plan_honours(p, e->tap, row, (ds4_variant)v)) return true;
+        if (ds4_plan_honours(p, e->tap, e->wtype, row, (ds4_variant)v)) return true;
         if (e->refusal && strstr(e->refusal, ds4_variant_table[v].name)) return true;
     }
     return false;

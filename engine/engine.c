@@ -32,8 +32,8 @@ ds4_status ds4_backend_open(ds4_backend **out, const ds4_engine_options *opt, ds
                        opt->engine);
 }
 
-/* A vector becomes f32 with every value past ds4_fz; a matrix or table stays as it is stored.
- */
+/* A vector becomes f32 with every value past ds4_fz, followed by the same values as stored, for
+ * the rows that flush nothing; a matrix or table stays as it is stored. */
 static ds4_status load_weight(ds4_engine *e, ds4_buf **out, const ds4_weight *w, ds4_err *err) {
     ds4_status st = DS4_OK;
     const ds4_tensor *t = w->tensor;
@@ -51,11 +51,11 @@ static ds4_status load_weight(ds4_engine *e, ds4_buf **out, const ds4_weight *w,
                                         err));
         goto out;
     }
-    TRY(ds4_mem_alloc(&v, t->n_elem, sizeof *v, err));
-    t->quant->decode(v, t->data, t->n_elem / t->quant->n_elem);
-    for (uint64_t i = 0; i < t->n_elem; i++) v[i] = ds4_fz(v[i]);
-    TRY(e->backend->ops->buf_new(e->backend, out, t->n_elem * sizeof *v, err));
-    TRY(e->backend->ops->buf_write(e->backend, *out, 0, v, t->n_elem * sizeof *v, err));
+    TRY(ds4_mem_alloc(&v, 2 * t->n_elem, sizeof *v, err));
+    t->quant->decode(v + t->n_elem, t->data, t->n_elem / t->quant->n_elem);
+    for (uint64_t i = 0; i < t->n_elem; i++) v[i] = ds4_fz(v[t->n_elem + i]);
+    TRY(e->backend->ops->buf_new(e->backend, out, 2 * t->n_elem * sizeof *v, err));
+    TRY(e->backend->ops->buf_write(e->backend, *out, 0, v, 2 * t->n_elem * sizeof *v, err));
 out:
     ds4_mem_free(v);
     return st;

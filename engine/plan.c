@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/format/quant.h"
 #include "engine/model/config.h"
 
 struct ds4_plan {
@@ -50,17 +51,28 @@ void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4
     *cell_at(p, tap, layer, phase) = cell;
 }
 
+static const char blocks[] = "weights:blocks";
+
+static bool is_projection(ds4_tap tap) {
+    ds4_op op = ds4_tap_table[tap].op;
+    return op == DS4_OP_matmul || op == DS4_OP_matmul_id;
+}
+
 /* Whether a variant can matter to any row of this call. */
 static bool touches(ds4_variant v, ds4_tap tap) {
     const char *what = ds4_variant_table[v].touches;
     if (!strncmp(what, "op:", 3))
         return !strcmp(what + 3, ds4_op_table[ds4_tap_table[tap].op].name);
     if (!strncmp(what, "tap:", 4)) return !strcmp(what + 4, ds4_tap_table[tap].name);
+    if (!strcmp(what, blocks)) return is_projection(tap);
     return true; /* rows:fast and rows:tensor: the row decides */
 }
 
-bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t row, ds4_variant v) {
+bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row,
+                      ds4_variant v) {
     const ds4_row_info *info = p->backend->ops->row(p->backend, ds4_tap_table[tap].op, row);
+    if (!strcmp(ds4_variant_table[v].touches, blocks) && ds4_quant_by_id(wtype)->n_elem == 1)
+        return false;
     return touches(v, tap) && (info->variants >> v & 1);
 }
 

@@ -38,9 +38,10 @@ ds4_status ds4_plan_load(ds4_plan *p, const char *path, ds4_err *err);
 /* layer may be DS4_NO_LAYER. */
 ds4_cell ds4_plan_cell(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase);
 void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4_cell cell);
-/* Whether variant v changes what this cell's row computes (its row honours it and the variant
- * touches the op or tap). */
-bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t row, ds4_variant v);
+/* Whether variant v changes what this cell's row computes on weights of that type (its row
+ * honours it and the variant touches the op or tap, and the weights). */
+bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row,
+                      ds4_variant v);
 uint32_t ds4_plan_n_layer(const ds4_plan *p);
 const ds4_backend *ds4_plan_backend(const ds4_plan *p);
 

@@ -125,7 +125,7 @@ check_names() {
         case $touches in
         op:*) has_word "${touches#op:}" "$ops" && continue ;;
         tap:*) has_word "${touches#tap:}" "$taps" && continue ;;
-        rows:fast | rows:tensor) continue ;;
+        rows:fast | rows:tensor | weights:blocks) continue ;;
         esac
         bad engine/variants.def "^VARIANT\(${name}[,[:space:]]" "variant $name touches nothing known: $touches"
     done <"$dir/variants"

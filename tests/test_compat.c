@@ -1,6 +1,7 @@
 /* The plan `compat` against an existing CPU engine in every bit, and its parts against the
- * known answers of model.md, appendix C. Bits depend on the C library: the data come from one
- * built with glibc 2.36 (fixtures/vectors/README.md). */
+ * known answers of model.md, appendix C (C.1 to C.3 and the values of C.8 and C.9 are in
+ * tests/test_float.c and tests/test_quant.c). Bits depend on the C library: the data come from
+ * one built with glibc 2.36 (fixtures/vectors/README.md). */
 #include <gnu/libc-version.h>
 #include <math.h>
 #include <stdio.h>
@@ -329,15 +330,35 @@ static void test_hc_split_matches_c10(void **state) {
         0.0521546, 0.2058714, 0.5498350, 0.8519537, 0.7240126, 0.4689067, 1.2913126, 0.2349282,
         0.2356626, 0.3154349, 0.4069439, 0.0419576, 0.3037247, 0.4065364, 0.2356625, 0.0540754,
         0.1969688, 0.2636428, 0.1528299, 0.3865574, 0.2636429, 0.0143848, 0.2045626, 0.5174086};
-    float mix[24], base[24], scale[3] = {0.9f, 1.1f, 0.8f}, y[24];
+    /* Weights as stored stand behind the flushed ones, which are not read. */
+    float mix[24], base[48] = {0}, scale[6] = {0, 0, 0, 0.9f, 1.1f, 0.8f}, y[24];
     struct ds4_args_hc_split a = {1, 20, 1e-6f};
     ds4_ref_call c = {.args = &a, .bind = {mix, scale, base, y}};
     for (int k = 0; k < 24; k++) {
         mix[k] = (float)(7 * k % 24 - 12) / 6.0f;
-        base[k] = (float)(5 * k % 24 - 11) / 10.0f;
+        base[24 + k] = (float)(5 * k % 24 - 11) / 10.0f;
     }
     ds4_compat_hc_split(&c, (ds4_box){0, 1, 0, 1});
     for (int k = 0; k < 24; k++) near_print((double)y[k], want[k], 1e-7, "C.10", k);
+    for (int b = 0; b < 4; b++) { /* D.2 */
+        double sum = 0.0;
+        for (int r = 0; r < 4; r++) sum += (double)y[8 + 4 * r + b];
+        assert_true(fabs(sum - 1.0) <= 1e-5);
+    }
+}
+
+/* 3.8, step 4 a: gates that are all NEG give 0; one that is not takes all the weight. */
+static void test_pool_without_a_gate_is_zero(void **state) {
+    (void)state;
+    enum { D = 3, RHO = 5 };
+    float kv[RHO * D], gate[RHO * D], y[D];
+    struct ds4_args_softmax_pool a = {1, D, RHO, 1, 0, RHO};
+    ds4_ref_call c = {.args = &a, .bind = {kv, gate, y}};
+    for (int i = 0; i < RHO * D; i++) kv[i] = X(i + 1), gate[i] = DS4_NEG;
+    gate[2 * D + 1] = 0.5f * DS4_NEG; /* still none */
+    gate[3 * D + 2] = -7.0f;
+    ds4_compat_softmax_pool(&c, (ds4_box){0, D, 0, 1});
+    assert_true(y[0] == 0.0f && y[1] == 0.0f && y[2] == kv[3 * D + 2]);
 }
 
 /* cos and sin of every pair of 64 at a position, from the input (1, 0). */
@@ -426,6 +447,7 @@ int main(void) {
         cmocka_unit_test(test_block_dots_match_c8_c9),
         cmocka_unit_test(test_block_dots_are_those_of_decoded_operands),
         cmocka_unit_test(test_hc_split_matches_c10),
+        cmocka_unit_test(test_pool_without_a_gate_is_zero),
         cmocka_unit_test(test_rope_matches_c11),
         cmocka_unit_test(test_router_prob_matches_c12),
     };

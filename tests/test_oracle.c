@@ -168,6 +168,50 @@ static void test_oracle_with_planted_variant_fails(void **state) {
     unsetenv("DS4_KV_RAW_F32");
 }
 
+/* Median over positions of the rms of logit differences to the float64 evaluation. */
+static double median_error(const oracle_case *oc, const float *want, const int32_t *token) {
+    char path[256];
+    snprintf(path, sizeof path, "fixtures/tiny/%s.gguf", oc->model);
+    ds4_engine *e = test_engine("ref", path);
+    const uint32_t V = ds4_engine_config(e)->n_vocab;
+    capture got = evaluate(e, token, oc->n_tok, NULL, false);
+    double *rms = malloc(oc->n_tok * sizeof *rms), median;
+    for (uint32_t t = 0; t < oc->n_tok; t++)
+        rms[t] = row_rms(got.logits + (size_t)t * V, want + (size_t)t * V, V);
+    qsort(rms, oc->n_tok, sizeof *rms, by_value);
+    median = rms[oc->n_tok / 2];
+    free(rms), free(got.logits), free(got.state);
+    ds4_engine_close(e);
+    return median;
+}
+
+/* How much closer to the truth f32 activations are than int8 ones: the factors measured are
+ * 1456 to 46787 (2837 on the longest text, left out here for its time); a tenth of the least
+ * must remain. */
+static void test_oracle_strict_is_closer_than_act_q8(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const oracle_case *oc = &cases[i];
+        char path[256];
+        int32_t *token;
+        size_t n_vocab = 2048;
+        if (oc->n_tok > 100) continue;
+        snprintf(path, sizeof path, "fixtures/vectors/oracle/%s.tokens", oc->name);
+        assert_int_equal(test_read_tokens(path, &token), oc->n_tok);
+        snprintf(path, sizeof path, "fixtures/vectors/oracle/%s.logits.npy", oc->name);
+        float *want = read_npy(path, (size_t)oc->n_tok * n_vocab);
+        double strict = median_error(oc, want, token);
+        setenv("DS4_ACT_Q8", "1", 1);
+        double act = median_error(oc, want, token);
+        unsetenv("DS4_ACT_Q8");
+        print_message(
+            "%-12s logit rms against float64: strict %.3g, DS4_ACT_Q8 %.3g: %.0f times\n",
+            oc->name, strict, act, act / strict);
+        assert_true(act / strict >= 145.0);
+        free(want), free(token);
+    }
+}
+
 static double layer_error(const float *a, const float *b, size_t n) {
     double d = 0.0, s = 0.0;
     for (size_t i = 0; i < n; i++) {
@@ -363,6 +407,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oracle_logits_within_ten_times_f32),
         cmocka_unit_test(test_oracle_with_planted_variant_fails),
+        cmocka_unit_test(test_oracle_strict_is_closer_than_act_q8),
         cmocka_unit_test(test_oracle_boundaries_agree_by_layer),
         cmocka_unit_test(test_peer_states_agree_by_layer),
         cmocka_unit_test(test_peer_decisions_agree),

@@ -5,7 +5,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "engine/base/float.h"
@@ -71,6 +74,48 @@ static void test_grid_invariants_hold(void **state) {
     assert_true(ds4_iq2xxs_grid[255] == 0x2b2b2b1908081908u);
 }
 
+/* The first 64 characters that sha256sum prints for n bytes. */
+static void sha256(char hex[65], const void *p, size_t n) {
+    char path[] = "/tmp/ds4-test-quant-XXXXXX", command[64];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, p, n), n);
+    close(fd);
+    snprintf(command, sizeof command, "sha256sum %s", path);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    assert_int_equal(fread(hex, 1, 64, f), 64);
+    hex[64] = 0;
+    pclose(f);
+    unlink(path);
+}
+
+/* model.md 1.7.5: as 2048 bytes, and as 256 packed codes. */
+static void test_grid_has_the_published_digests(void **state) {
+    (void)state;
+    uint8_t word[2048], code[512];
+    char hex[65];
+    for (int i = 0; i < 256; i++) {
+        uint32_t packed = 0;
+        for (int j = 0; j < 8; j++) {
+            uint32_t v = (uint32_t)(ds4_iq2xxs_grid[i] >> 8 * j & 255);
+            word[8 * i + j] = (uint8_t)v;
+            packed |= (v == 8 ? 0u : v == 25 ? 1u : 2u) << 2 * j;
+        }
+        put_u16(code + 2 * i, (uint16_t)packed);
+    }
+    sha256(hex, word, sizeof word);
+    assert_string_equal(hex,
+                        "05826b5d3e472a3a78f196be62ac78acf81df0f909626e12ab9fa2a5d490dd54");
+    sha256(hex, code, sizeof code);
+    assert_string_equal(hex,
+                        "915952ebc4af8ddba8113583ca1316fc818843f7b825bbf1a25ae1c39bf0e16d");
+    word[100] ^= 1;
+    sha256(hex, word, sizeof word);
+    assert_string_not_equal(hex,
+                            "05826b5d3e472a3a78f196be62ac78acf81df0f909626e12ab9fa2a5d490dd54");
+}
+
 /* model.md C.8 */
 static void test_iq2_xxs_known_block_decodes(void **state) {
     static const float want[8] = {-0.1953125f, -0.0625f, -0.0625f, -0.1953125f,
@@ -80,6 +125,13 @@ static void test_iq2_xxs_known_block_decodes(void **state) {
     (void)state;
     put_u16(block, 0x2c00);
     for (int k = 0; k < 64; k++) block[2 + k] = (uint8_t)(37 * k + 11);
+    static const uint32_t index[] = {11, 48, 85, 122}, sign[] = {31, 9, 39, 119};
+    uint32_t signs = ds4_le32(block + 6);
+    for (uint32_t k = 0; k < 4; k++) {
+        assert_int_equal(block[2 + k], index[k]);
+        assert_int_equal(signs >> 7 * k & 127, sign[k]);
+    }
+    assert_int_equal(signs >> 28, 0);
     ds4_iq2_xxs_decode(y, block, 1);
     for (int i = 0; i < 8; i++) assert_true(y[i] == want[i]);
     assert_true(fabs(dot_with_x(y) + 132.796875) < 2e-5);
@@ -208,6 +260,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quant_table_finds_rows_by_id_and_name),
         cmocka_unit_test(test_grid_invariants_hold),
+        cmocka_unit_test(test_grid_has_the_published_digests),
         cmocka_unit_test(test_iq2_xxs_known_block_decodes),
         cmocka_unit_test(test_q2_k_known_block_decodes),
         cmocka_unit_test(test_q4_k_packed_fields_decode_to_the_rounded_difference),

@@ -11,7 +11,17 @@
 #include "engine/model/weights.h"
 
 /* --layers, --width, ...: one option per row of the table of shapes. */
-enum { KEY_SHAPE = 512, KEY_SEED, KEY_QUANT, KEY_SHARE, KEY_DRY };
+enum {
+    KEY_SHAPE = 512,
+    KEY_SEED,
+    KEY_QUANT,
+    KEY_SHARE,
+    KEY_DRY,
+    KEY_RATIOS,
+    KEY_CLAMP,
+    KEY_NO_BIAS,
+    KEY_HASH_BIAS
+};
 enum {
     KEY_DIM = 1024,
 #define DIM(name, field, tiny, small, flash, min, max, of, what) KEY_##field,
@@ -20,11 +30,26 @@ enum {
         KEY_DIM_END
 };
 enum { N_DIM = KEY_DIM_END - KEY_DIM - 1 };
+/* --rms-eps, --rope-base, ...: one option per constant. */
+enum {
+    KEY_NUM = 2048,
+#define NUM(name, field, type, what) KEY_##field,
+    DS4_MAKE_NUMBERS(NUM)
+#undef NUM
+        KEY_NUM_END
+};
+enum { N_NUM = KEY_NUM_END - KEY_NUM - 1 };
 
 static const char *const dim_name[N_DIM] = {
 #define DIM(name, field, tiny, small, flash, min, max, of, what) name,
     DS4_MAKE_DIMS(DIM)
 #undef DIM
+};
+
+static const char *const num_name[N_NUM] = {
+#define NUM(name, field, type, what) name,
+    DS4_MAKE_NUMBERS(NUM)
+#undef NUM
 };
 
 static const struct argp_option options[] = {
@@ -33,20 +58,34 @@ static const struct argp_option options[] = {
      "make: tiny (default), small, or flash, the real dimensions", 1},
     {"seed", KEY_SEED, "N", 0, "make: what the weights come from (default 1)", 1},
     {"quant", KEY_QUANT, "q2|q4k", 0,
-     "make: routed experts as IQ2_XXS and Q2_K (default) or Q4_K", 1},
+     "make: routed experts as IQ2_XXS and down Q2_K (default) or Q4_K; q2k, iq2: all of that "
+     "type; q4k-iq2: Q4_K and down IQ2_XXS",
+     1},
     {"share-layers", KEY_SHARE, 0, 0,
      "make: every layer is a window into one pool of rows per tensor, a few rows further", 1},
     {"dry-run", KEY_DRY, 0, 0, "make: print the layout, write nothing", 1},
+    {"ratios", KEY_RATIOS, "N,...", 0,
+     "make: compression ratio of each layer (default 0,0,4,128,4,128,...)", 1},
+    {"clamp", KEY_CLAMP, "X[,...]", 0,
+     "make: SwiGLU clamp of all layers, or of each (default 10; 0: none)", 1},
+    {"no-bias", KEY_NO_BIAS, "all|N,...", 0, "make: layers without exp_probs_b.bias", 1},
+    {"hash-bias", KEY_HASH_BIAS, 0, 0,
+     "make: exp_probs_b.bias in hash-routed layers too, where it means nothing", 1},
 #define DIM(name, field, tiny, small, flash, min, max, of, what)                               \
     {name, KEY_##field, "N", 0, "make: " what, 2},
     DS4_MAKE_DIMS(DIM)
 #undef DIM
-        {0}};
+#define NUM(name, field, type, what) {name, KEY_##field, "X", 0, "make: " what, 3},
+        DS4_MAKE_NUMBERS(NUM)
+#undef NUM
+            {0}};
 
 typedef struct args {
-    const char *verb, *path, *output, *shape, *quant;
+    const char *verb, *path, *output, *shape, *quant, *ratios, *clamps, *no_bias;
     uint64_t seed, dim[N_DIM];
-    bool is_set[N_DIM], share, dry, for_make; /* for_make: an option of make was given */
+    double num[N_NUM];
+    bool is_set[N_DIM], is_num[N_NUM], share, hash_bias, dry;
+    bool for_make; /* an option of make was given */
 } args;
 
 static void check_args(const args *a, struct argp_state *s) {
@@ -62,11 +101,17 @@ static void check_args(const args *a, struct argp_state *s) {
 
 static error_t parse(int key, char *arg, struct argp_state *s) {
     args *a = s->input;
-    a->for_make |= key == 'o' || (key >= KEY_SHAPE && key < KEY_DIM_END);
+    a->for_make |= key == 'o' || (key >= KEY_SHAPE && key < KEY_NUM_END);
     if (key > KEY_DIM && key < KEY_DIM_END) {
         int i = key - KEY_DIM - 1;
         a->is_set[i] = true;
         a->dim[i] = cmd_number(s, dim_name[i], arg, UINT64_MAX);
+        return 0;
+    }
+    if (key > KEY_NUM && key < KEY_NUM_END) {
+        int i = key - KEY_NUM - 1;
+        a->is_num[i] = true;
+        a->num[i] = cmd_real(s, num_name[i], arg);
         return 0;
     }
     switch (key) {
@@ -87,6 +132,18 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         return 0;
     case KEY_DRY:
         a->dry = true;
+        return 0;
+    case KEY_RATIOS:
+        a->ratios = arg;
+        return 0;
+    case KEY_CLAMP:
+        a->clamps = arg;
+        return 0;
+    case KEY_NO_BIAS:
+        a->no_bias = arg;
+        return 0;
+    case KEY_HASH_BIAS:
+        a->hash_bias = true;
         return 0;
     case ARGP_KEY_ARG:
         if (s->arg_num == 0) a->verb = arg;
@@ -225,13 +282,21 @@ static bool tell(void *user, uint64_t done, uint64_t all) {
 
 static ds4_status make(const args *a, ds4_err *err) {
     ds4_status st = DS4_OK;
-    ds4_make_options o = {.seed = a->seed, .quant = a->quant, .share_layers = a->share};
+    ds4_make_options o = {.seed = a->seed,
+                          .quant = a->quant,
+                          .share_layers = a->share,
+                          .ratios = a->ratios,
+                          .clamps = a->clamps,
+                          .no_bias = a->no_bias,
+                          .hash_bias = a->hash_bias};
     ds4_make *m = NULL;
     drift_progress p;
 
     TRY(ds4_make_shape(&o.shape, a->shape, err));
     for (int i = 0; i < N_DIM; i++)
         if (a->is_set[i]) TRY(ds4_make_set(&o.shape, dim_name[i], a->dim[i], err));
+    for (int i = 0; i < N_NUM; i++)
+        if (a->is_num[i]) TRY(ds4_make_set_number(&o.shape, num_name[i], a->num[i], err));
     TRY(ds4_make_new(&m, &o, err));
     if (a->dry) {
         print_layout(m);

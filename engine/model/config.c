@@ -106,10 +106,6 @@ static ds4_status read_numbers(ds4_config *c, const ds4_gguf *g, ds4_err *err) {
         if (r->is_f64) *(double *)at = x;
         else *(float *)at = (float)x;
     }
-    if (!(c->yarn_beta_fast > c->yarn_beta_slow))
-        RAISE(DS4_ERR_FORMAT,
-              "%.200s: yarn_beta_fast is %g, wanted more than yarn_beta_slow, %g",
-              ds4_gguf_name(g), c->yarn_beta_fast, c->yarn_beta_slow);
     if (!ds4_gguf_u64(g, P "rope.scaling.original_context_length", &c->yarn_n_ctx))
         RAISE(DS4_ERR_FORMAT, "%.200s: metadata %s is %s, wanted u64 or u32", ds4_gguf_name(g),
               P "rope.scaling.original_context_length",

@@ -8,113 +8,9 @@
 #include "engine/base/mem.h"
 #include "engine/base/rng.h"
 #include "engine/format/gguf_write.h"
+#include "engine/model/make_shape.h"
 
 #define P "deepseek4."
-
-/* ---- shapes ---- */
-
-static const char *const shape_name[] = {"tiny", "small", "flash"};
-enum { N_SHAPE = sizeof shape_name / sizeof *shape_name };
-
-typedef struct dim_rule {
-    const char *name;
-    size_t field; /* of a uint32_t in ds4_config */
-    uint32_t value[N_SHAPE];
-    uint32_t min, max, of;
-} dim_rule;
-
-static const dim_rule dim_rules[] = {
-#define DIM(name, field, tiny, small, flash, min, max, of, what)                               \
-    {name, offsetof(ds4_config, field), {tiny, small, flash}, min, max, of},
-    DS4_MAKE_DIMS(DIM)
-#undef DIM
-};
-enum { N_DIM_RULE = sizeof dim_rules / sizeof *dim_rules };
-
-static uint32_t *dim_of(ds4_config *c, const dim_rule *r) {
-    return (uint32_t *)(void *)((char *)c + r->field);
-}
-
-ds4_status ds4_make_shape(ds4_config *out, const char *name, ds4_err *err) {
-    ds4_status st = DS4_OK;
-    /* The constants of model.md 1.4, the same in every shape. */
-    ds4_config c = {.eps = 1e-6f,
-                    .hc_eps = 1e-6f,
-                    .expert_scale = 1.5f,
-                    .rope_base = 10000.0,
-                    .rope_base_comp = 160000.0,
-                    .yarn_factor = 16.0,
-                    .yarn_beta_fast = 32.0,
-                    .yarn_beta_slow = 1.0,
-                    .yarn_n_ctx = 65536};
-    uint32_t s = 0;
-    while (s < N_SHAPE && strcmp(shape_name[s], name)) s++;
-    if (s == N_SHAPE)
-        RAISE(DS4_ERR_USAGE, "shape is \"%.60s\", wanted tiny, small or flash", name);
-    for (size_t i = 0; i < N_DIM_RULE; i++) *dim_of(&c, &dim_rules[i]) = dim_rules[i].value[s];
-    *out = c;
-out:
-    return st;
-}
-
-static ds4_status check_dim(const dim_rule *r, uint64_t v, ds4_err *err) {
-    ds4_status st = DS4_OK;
-    unsigned long long found = v;
-    if (r->min == r->max && v != r->min)
-        RAISE(DS4_ERR_USAGE, "dimension %s is %llu, wanted %u", r->name, found, r->min);
-    if (v < r->min || v > r->max || v % r->of) {
-        if (r->of > 1)
-            RAISE(DS4_ERR_USAGE, "dimension %s is %llu, wanted a multiple of %u from %u to %u",
-                  r->name, found, r->of, r->min, r->max);
-        RAISE(DS4_ERR_USAGE, "dimension %s is %llu, wanted %u to %u", r->name, found, r->min,
-              r->max);
-    }
-out:
-    return st;
-}
-
-ds4_status ds4_make_set(ds4_config *c, const char *dim, uint64_t value, ds4_err *err) {
-    ds4_status st = DS4_OK;
-    for (size_t i = 0; i < N_DIM_RULE; i++) {
-        if (strcmp(dim_rules[i].name, dim)) continue;
-        TRY(check_dim(&dim_rules[i], value, err));
-        *dim_of(c, &dim_rules[i]) = (uint32_t)value;
-        return DS4_OK;
-    }
-    RAISE(DS4_ERR_USAGE, "\"%.60s\" is no dimension of a shape", dim);
-out:
-    return st;
-}
-
-/* Rules between dimensions (model.md section 8). */
-static ds4_status check_shape(ds4_config *c, ds4_err *err) {
-    ds4_status st = DS4_OK;
-    for (size_t i = 0; i < N_DIM_RULE; i++)
-        TRY(check_dim(&dim_rules[i], *dim_of(c, &dim_rules[i]), err));
-    if (c->d_head < c->n_rot + 64 || (c->d_head - c->n_rot) % 64)
-        RAISE(DS4_ERR_USAGE,
-              "dimension head-width is %u, wanted rotary, %u, and a positive multiple of 64",
-              c->d_head, c->n_rot);
-    if (c->n_head % c->n_group)
-        RAISE(DS4_ERR_USAGE, "dimension groups is %u, wanted a divisor of heads, %u",
-              c->n_group, c->n_head);
-    if (c->n_head / c->n_group * c->d_head % 32)
-        RAISE(DS4_ERR_USAGE,
-              "dimension groups is %u, wanted groups of heads of a multiple of 32, not %u",
-              c->n_group, c->n_head / c->n_group * c->d_head);
-    if ((uint64_t)c->n_group * c->o_rank % 32)
-        RAISE(DS4_ERR_USAGE,
-              "dimension o-rank is %u, wanted one that times groups, %u, is a multiple of 32",
-              c->o_rank, c->n_group);
-    if (c->n_expert_used > c->n_expert)
-        RAISE(DS4_ERR_USAGE, "dimension used is %u, wanted at most experts, %u",
-              c->n_expert_used, c->n_expert);
-    if (c->n_hash > c->n_layer)
-        RAISE(DS4_ERR_USAGE, "dimension hash-layers is %u, wanted at most layers, %u",
-              c->n_hash, c->n_layer);
-out:
-    return st;
-}
 
 /* ---- tensors ---- */
 
@@ -245,15 +141,6 @@ static uint64_t length_of(const ds4_config *c, uint32_t rho, length l) {
         [FF] = c->n_ff,
     };
     return value[l];
-}
-
-static bool is_needed(const ds4_config *c, uint32_t il, need n) {
-    const bool value[] = {[ALWAYS] = true,
-                          [COMPRESSED] = c->ratio[il] != 0,
-                          [INDEXED] = c->ratio[il] == 4,
-                          [HASHED] = il < c->n_hash,
-                          [BIASED] = il >= c->n_hash};
-    return value[n];
 }
 
 /* ---- elements ---- */
@@ -423,7 +310,18 @@ struct ds4_make {
     uint32_t n_pool, n_tensor;
     uint64_t head_bytes, data_bytes;
     ds4_gguf_writer *writer;
+    bool biased[DS4_MAX_LAYER]; /* layers with exp_probs_b.bias */
 };
+
+static bool is_needed(const ds4_make *m, uint32_t il, need n) {
+    const ds4_config *c = &m->o.shape;
+    const bool value[] = {[ALWAYS] = true,
+                          [COMPRESSED] = c->ratio[il] != 0,
+                          [INDEXED] = c->ratio[il] == 4,
+                          [HASHED] = il < c->n_hash,
+                          [BIASED] = m->biased[il]};
+    return value[n];
+}
 
 enum { MIN_STEP = 3 };
 
@@ -438,11 +336,36 @@ static uint64_t tensor_rows(const pool *p) {
     return p->spec->ne[1] == NONE ? p->ne[0] : p->ne[1] * p->ne[2];
 }
 
+static const struct {
+    const char *name;
+    uint32_t in, out;
+} expert_quants[] = {
+    {"q2", DS4_QUANT_IQ2_XXS, DS4_QUANT_Q2_K},
+    {"q4k", DS4_QUANT_Q4_K, DS4_QUANT_Q4_K},
+    {"q2k", DS4_QUANT_Q2_K, DS4_QUANT_Q2_K},
+    {"iq2", DS4_QUANT_IQ2_XXS, DS4_QUANT_IQ2_XXS},
+    {"q4k-iq2", DS4_QUANT_Q4_K, DS4_QUANT_IQ2_XXS},
+};
+
+const char *ds4_make_quant(uint32_t i, uint32_t *in, uint32_t *out) {
+    if (i >= sizeof expert_quants / sizeof *expert_quants) return NULL;
+    if (in) *in = expert_quants[i].in;
+    if (out) *out = expert_quants[i].out;
+    return expert_quants[i].name;
+}
+
+/* The type ids of a name; false when there is none. */
+static bool find_quant(const char *name, uint32_t *in, uint32_t *out) {
+    const char *known;
+    for (uint32_t i = 0; (known = ds4_make_quant(i, in, out)); i++)
+        if (!strcmp(known, name)) return true;
+    return false;
+}
+
 static uint32_t type_of(const spec *s, const char *quant) {
-    bool q4 = !strcmp(quant, "q4k");
-    if (s->type == EXP_IN) return q4 ? DS4_QUANT_Q4_K : DS4_QUANT_IQ2_XXS;
-    if (s->type == EXP_OUT) return q4 ? DS4_QUANT_Q4_K : DS4_QUANT_Q2_K;
-    return s->type;
+    uint32_t in = 0, out = 0;
+    (void)find_quant(quant, &in, &out); /* ds4_make_new has looked */
+    return s->type == EXP_IN ? in : s->type == EXP_OUT ? out : s->type;
 }
 
 /* The pool of a tensor: a new one, or with shared layers that of the same spec and shape. */
@@ -504,7 +427,7 @@ static ds4_status lay_out(ds4_make *m, ds4_err *err) {
     for (uint32_t k = 0; k < N_GLOBAL; k++) add_tensor(m, &global_specs[k], 0, false);
     for (uint32_t il = 0; il < c->n_layer; il++)
         for (uint32_t k = 0; k < N_LAYER_SPEC; k++)
-            if (is_needed(c, il, layer_specs[k].need)) add_tensor(m, &layer_specs[k], il, true);
+            if (is_needed(m, il, layer_specs[k].need)) add_tensor(m, &layer_specs[k], il, true);
     place(m);
 out:
     return st;
@@ -638,16 +561,15 @@ out:
 ds4_status ds4_make_new(ds4_make **out, const ds4_make_options *o, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_make *m = NULL;
+    uint32_t in, out_type;
 
-    if (strcmp(o->quant, "q2") && strcmp(o->quant, "q4k"))
-        RAISE(DS4_ERR_USAGE, "quant is \"%.60s\", wanted q2 or q4k", o->quant);
+    if (!find_quant(o->quant, &in, &out_type))
+        RAISE(DS4_ERR_USAGE, "quant is \"%.60s\", wanted q2 or q4k, or q2k, iq2 or q4k-iq2",
+              o->quant);
     TRY(ds4_mem_alloc(&m, 1, sizeof *m, err));
     m->o = *o;
-    TRY(check_shape(&m->o.shape, err));
-    for (uint32_t il = 0; il < m->o.shape.n_layer; il++) {
-        m->o.shape.ratio[il] = il < 2 ? 0 : il % 2 ? 128 : 4;
-        m->o.shape.clamp[il] = 10.0f;
-    }
+    TRY(ds4_make_check_shape(&m->o.shape, err));
+    TRY(ds4_make_read_lists(&m->o, m->biased, err));
     TRY(lay_out(m, err));
     TRY(put_head(m, err));
     *out = m, m = NULL;

@@ -36,18 +36,44 @@
     DIM("streams", n_hc, 4, 4, 4, 4, 4, 1, "hyper-connection streams")                         \
     DIM("sinkhorn", n_sinkhorn, 20, 20, 20, 1, 1000, 1, "Sinkhorn rounds")
 
+/* One row per constant that is no count: option, field of ds4_config, its type, meaning. Any
+ * positive number can be written; what the loader takes is in config.c. To add one: a row. */
+#define DS4_MAKE_NUMBERS(NUM)                                                                  \
+    NUM("rms-eps", eps, float, "epsilon of the RMS norms")                                     \
+    NUM("hc-eps", hc_eps, float, "epsilon of the hyper-connections")                           \
+    NUM("expert-scale", expert_scale, float, "scale of the routed weights")                    \
+    NUM("rope-base", rope_base, double, "rotary base of uncompressed layers")                  \
+    NUM("rope-base-compressed", rope_base_comp, double, "rotary base of compressed layers")    \
+    NUM("yarn-factor", yarn_factor, double, "YaRN scale factor")                               \
+    NUM("yarn-context", yarn_n_ctx, uint64_t, "YaRN original context")                         \
+    NUM("yarn-beta-fast", yarn_beta_fast, double, "YaRN turns up to which nothing is scaled")  \
+    NUM("yarn-beta-slow", yarn_beta_slow, double, "YaRN turns from which all is scaled")
+
 /* Dimensions and constants of "tiny", "small" or "flash" (the real dimensions). */
 ds4_status ds4_make_shape(ds4_config *out, const char *name, ds4_err *err);
 /* One dimension by its option's name. DS4_ERR_USAGE names it, what was found and wanted; rules
  * between dimensions are checked by ds4_make_new. */
 ds4_status ds4_make_set(ds4_config *c, const char *dim, uint64_t value, ds4_err *err);
 
+/* The same for a constant. */
+ds4_status ds4_make_set_number(ds4_config *c, const char *name, double value, ds4_err *err);
+
 typedef struct ds4_make_options {
-    ds4_config shape; /* ratio and clamp are filled in by the rule of model.md 1.6 */
+    ds4_config shape; /* ratio and clamp are filled in from the lists below */
     uint64_t seed;
-    const char *quant; /* of routed experts: "q2" (IQ2_XXS, down Q2_K) or "q4k" */
+    const char *quant; /* types of routed experts, a name that ds4_make_quant gives */
     bool share_layers;
+    /* Lists of numbers joined by ','. NULL: the rule of model.md 1.6; a clamp of 10; a bias in
+     * every layer that is not hash-routed. */
+    const char *ratios;  /* one per layer */
+    const char *clamps;  /* one for all layers, or one per layer */
+    const char *no_bias; /* layers without exp_probs_b.bias, or "all" */
+    bool hash_bias;      /* hash-routed layers get a bias too, which nothing may read */
 } ds4_make_options;
+
+/* Names of the types of routed experts, NULL past the last; in and out (may be NULL) are the
+ * type ids of gate and up, and of down. */
+const char *ds4_make_quant(uint32_t i, uint32_t *in, uint32_t *out);
 
 /* One tensor of the layout. Rows of a vector (rank 1) are its single elements. */
 typedef struct ds4_make_tensor {

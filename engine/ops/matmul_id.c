@@ -1,7 +1,8 @@
 /* Projection by the weight matrix that each slot selects (routed experts).
  * Bindings: 0 W raw rows [n_mat][n_out], 1 x f32 [n_tok][n_in] or [n_tok][n_slot][n_in],
  * 2 sel i32 [n_tok][n_slot]; 3 y [n_tok][n_slot][n_out].
- * Unit: x = output row, y = token * n_slot + slot. Order: ds4_dot16 over the decoded row. */
+ * Unit: x = output row, y = token * n_slot + slot. Order: ds4_dot16 over the decoded row. Under
+ * DS4_ACT_Q8 each input row has first passed ds4_act_round. */
 #include "engine/ops/ops.h"
 
 #include "engine/base/float.h"
@@ -16,7 +17,8 @@ void ds4_ref_matmul_id(const ds4_ref_call *c, ds4_box box) {
     const uint8_t *w = c->bind[0];
     const float *x = c->bind[1];
     const int32_t *sel = c->bind[2];
-    float *y = c->bind[3], row[DS4_MAX_ROW];
+    float *y = c->bind[3], row[DS4_MAX_ROW], rounded[DS4_MAX_ROW];
+    bool is_rounded = ds4_act_is_rounded(c);
 
     for (uint32_t r = box.x0; r < box.x1; r++) {
         /* One decoded row serves every slot that selects its matrix. */
@@ -28,8 +30,9 @@ void ds4_ref_matmul_id(const ds4_ref_call *c, ds4_box box) {
                     ds4_row_decode(row, w + ((size_t)m * a->n_out + r) * a->row_bytes, c->wtype,
                                    a->n_in, c->half);
                 have = true;
-                size_t in = a->x_per_slot ? s : s / a->n_slot;
-                y[(size_t)s * a->n_out + r] = ds4_fz(ds4_dot16(row, x + in * a->n_in, a->n_in));
+                const float *in = x + (size_t)(a->x_per_slot ? s : s / a->n_slot) * a->n_in;
+                if (is_rounded) ds4_act_round(rounded, in, a->n_in, c->wtype), in = rounded;
+                y[(size_t)s * a->n_out + r] = ds4_fz(ds4_dot16(row, in, a->n_in));
             }
         }
     }

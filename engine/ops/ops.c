@@ -1,7 +1,10 @@
 #include "engine/ops/ops.h"
 
+#include <math.h>
+
 #include "engine/base/float.h"
 #include "engine/format/quant.h"
+#include "engine/variants.h"
 
 static const struct {
     void (*run)(const ds4_ref_call *, ds4_box);
@@ -46,6 +49,36 @@ void ds4_row_decode(float *dst, const void *src, uint32_t wtype, uint32_t n, boo
     if (wtype == DS4_QUANT_F32 || wtype == DS4_QUANT_BF16)
         for (uint32_t i = 0; i < n; i++) dst[i] = ds4_fz(dst[i]);
     for (uint32_t i = 0; half && i < n; i++) dst[i] = ds4_f16_round(dst[i]);
+}
+
+/* Nearest even integer of |v| < 2^22; NaN stays. */
+static float round_even(float v) {
+    volatile float t = v + 0x1.8p23f; /* volatile: no compiler may fold the pair away */
+    return t - 0x1.8p23f;
+}
+
+void ds4_act_round(float *y, const float *x, uint32_t n, uint32_t wtype) {
+    uint32_t block = ds4_quant_by_id(wtype)->n_elem;
+    if (block == 1) {
+        memmove(y, x, n * sizeof *y);
+        return;
+    }
+    for (uint32_t b = 0; b < n; b += block) {
+        float top = 0.0f, scale = 0.0f, inv = 0.0f;
+        for (uint32_t i = b; i < b + block; i++) top = fabsf(x[i]) > fabsf(top) ? x[i] : top;
+        if (top != 0.0f && wtype == DS4_QUANT_Q8_0)
+            scale = fabsf(top) / 127.0f, inv = 1.0f / scale;
+        else if (top != 0.0f) inv = -127.0f / top, scale = 1.0f / inv;
+        for (uint32_t i = b; i < b + block; i++) {
+            float code = round_even(x[i] * inv);
+            code = code > 127.0f ? 127.0f : code < -128.0f ? -128.0f : code;
+            y[i] = ds4_fz(scale * code);
+        }
+    }
+}
+
+bool ds4_act_is_rounded(const ds4_ref_call *c) {
+    return (c->variants & DS4_VARIANT_BIT(ACT_Q8)) && ds4_quant_by_id(c->wtype)->n_elem > 1;
 }
 
 uint32_t ds4_select_key(float x) {

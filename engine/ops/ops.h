@@ -8,6 +8,8 @@
  * Every stored f32 result has passed ds4_fz (base/float.h). Sums over an index are taken in 16
  * lanes, lane j holding the terms with i mod 16 = j in increasing i, and the lanes are added as
  * the tree 8, 4, 2, 1 (ds4_dot16), unless the file of the op states another order. */
+#include <stdbool.h>
+
 #include "engine/ops/backend.h"
 #include "kernels/args.h"
 
@@ -42,6 +44,16 @@ void ds4_op_reference(ds4_op op, const ds4_ref_call *c, ds4_box box);
 /* Decodes n elements (a multiple of the format's block) of a weight row; F32 and BF16 pass
  * ds4_fz. half: the values are then rounded to f16. */
 void ds4_row_decode(float *dst, const void *src, uint32_t wtype, uint32_t n, bool half);
+/* Activations as CPU engines quantize them before a projection by weights of type wtype
+ * (model.md 1.7.6), as f32: y = ds4_fz(scale * code). n is a multiple of the format's block.
+ *
+ * Order:  Q8_0, blocks of 32: scale = max|x| / 127, inv = 1 / scale (0 if scale is 0),
+ *         code = clip(round to even(x * inv), -128, 127). Other block formats, blocks of 256:
+ *         inv = -127 / t, t the first x of the largest magnitude; scale = 1 / inv; 0 if t is 0.
+ *         Formats without blocks: y = x. */
+void ds4_act_round(float *y, const float *x, uint32_t n, uint32_t wtype);
+/* Whether DS4_ACT_Q8 is on and means something for the weights of this call. */
+bool ds4_act_is_rounded(const ds4_ref_call *c);
 /* Monotone key of an f32 for selections: greater value, greater key; NaN lowest; -0 equals +0.
  */
 uint32_t ds4_select_key(float x);

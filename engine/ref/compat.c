@@ -44,7 +44,7 @@ void ds4_compat_embed(const ds4_ref_call *c, ds4_box box) {
 /* Squares in increasing column in one f64; the mean rounded to f32; 1 / sqrt; (x * k) * w. */
 void ds4_compat_rms_norm(const ds4_ref_call *c, ds4_box box) {
     const struct ds4_args_rms_norm *a = c->args;
-    const float *w = c->bind[1];
+    const float *w = a->has_w ? (const float *)c->bind[1] + a->n_col : NULL;
 
     for (uint32_t r = box.x0; r < box.x1; r++) {
         const float *x = (const float *)c->bind[0] + (size_t)r * a->n_col;
@@ -54,7 +54,7 @@ void ds4_compat_rms_norm(const ds4_ref_call *c, ds4_box box) {
         float k = 1.0f / sqrtf((float)(ss / (double)a->n_col) + a->eps);
         for (uint32_t i = 0; i < a->n_col; i++) {
             float p = x[i] * k;
-            y[i] = a->has_w ? p * w[i] : p;
+            y[i] = w ? p * w[i] : p;
         }
     }
 }
@@ -94,7 +94,7 @@ static void row_softmax(float m[16], float eps) {
 
 void ds4_compat_hc_split(const ds4_ref_call *c, ds4_box box) {
     const struct ds4_args_hc_split *a = c->args;
-    const float *scale = c->bind[1], *base = c->bind[2];
+    const float *scale = (const float *)c->bind[1] + 3, *base = (const float *)c->bind[2] + 24;
 
     for (uint32_t t = box.x0; t < box.x1; t++) {
         const float *mix = (const float *)c->bind[0] + (size_t)t * 24;
@@ -111,7 +111,8 @@ void ds4_compat_hc_split(const ds4_ref_call *c, ds4_box box) {
 
 void ds4_compat_hc_gate(const ds4_ref_call *c, ds4_box box) {
     const struct ds4_args_hc_gate *a = c->args;
-    const float *mix = c->bind[0], *scale = c->bind[1], *base = c->bind[2];
+    const float *mix = c->bind[0], *scale = (const float *)c->bind[1] + 1;
+    const float *base = (const float *)c->bind[2] + a->n_hc;
     float *w = c->bind[3];
 
     for (size_t i = (size_t)box.x0 * a->n_hc; i < (size_t)box.x1 * a->n_hc; i++)
@@ -162,6 +163,26 @@ void ds4_compat_router_prob(const ds4_ref_call *c, ds4_box box) {
     for (uint32_t i = box.x0; i < box.x1; i++) {
         float z = x[i];
         y[i] = sqrtf(z > 20.0f ? z : z < -20.0f ? expf(z) : log1pf(expf(z)));
+    }
+}
+
+/* k times the largest prob + bias that is not picked yet, the lowest expert on ties. */
+void ds4_compat_router_topk(const ds4_ref_call *c, ds4_box box) {
+    const struct ds4_args_router_topk *a = c->args;
+    const float *bias = a->has_bias ? (const float *)c->bind[1] + a->n_expert : NULL;
+
+    for (uint32_t t = box.x0; t < box.x1; t++) {
+        const float *p = (const float *)c->bind[0] + (size_t)t * a->n_expert;
+        int32_t *sel = (int32_t *)c->bind[2] + (size_t)t * a->k;
+        for (uint32_t s = 0; s < a->k; s++) {
+            uint32_t best = UINT32_MAX, best_key = 0;
+            for (uint32_t e = 0; e < a->n_expert; e++) {
+                uint32_t key = ds4_select_key(bias ? p[e] + bias[e] : p[e]), i = 0;
+                while (i < s && (uint32_t)sel[i] != e) i++;
+                if (i == s && (best == UINT32_MAX || key > best_key)) best = e, best_key = key;
+            }
+            sel[s] = (int32_t)best;
+        }
     }
 }
 

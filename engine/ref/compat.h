@@ -7,7 +7,9 @@
  * in one f32 (f64 for squares); activations are rounded to int8 against block formats; the
  * rotation angle is a running product; elementary functions are those of the C library, so
  * bits depend on it; nothing is flushed. Bindings, args, grids and independence of units are
- * those of the ops. Operands of any other kind are as in engine/ops/<op>.c. */
+ * those of the ops, but a vector of weights (norm, scale, base, sinks, bias) of n elements is
+ * read behind its n flushed ones, where the engine keeps them as stored. Operands of any other
+ * kind are as in engine/ops/<op>.c. */
 #include "engine/ops/ops.h"
 
 typedef void (*ds4_compat_fn)(const ds4_ref_call *c, ds4_box box);

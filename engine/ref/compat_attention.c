@@ -62,7 +62,7 @@ static void attend(float *out, float *score, const view *v, const float *q, floa
 
 void ds4_compat_attention(const ds4_ref_call *c, ds4_box box) {
     const struct ds4_args_attention *a = c->args;
-    const float *sink = c->bind[4];
+    const float *sink = (const float *)c->bind[4] + a->n_head;
 
     for (uint32_t t = box.y0; t < box.y1; t++) {
         view v = view_of(c, t);

@@ -22,7 +22,7 @@ typedef struct ref {
     ds4_backend base;
     ds4_pool *pool;
     char n_thread[16];
-    float *half_x; /* inputs rounded to f16, for the rows with f16-staged operands */
+    float *half_x; /* rounded inputs: f16, or by DS4_ACT_Q8 */
     size_t n_half_x;
     const ds4_simd *simd; /* NULL: scalar */
     float *packed;        /* inputs as the path wants them, 64-byte aligned */
@@ -32,7 +32,7 @@ typedef struct ref {
 
 #define STRICT_VARIANTS                                                                        \
     (DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |                        \
-     DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32))
+     DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) | DS4_VARIANT_BIT(ACT_Q8))
 
 static const ds4_row_info strict_row = {"strict", "NONE", "exact", STRICT_VARIANTS, false};
 /* The arithmetic of f16-staged matmul rows in the canonical order: both operands rounded to
@@ -199,6 +199,31 @@ out:
     return st;
 }
 
+/* DS4_ACT_Q8 once for all units and threads; what follows meets rounded inputs. */
+static ds4_status round_act(ref *r, ds4_op op, ds4_ref_call *rc, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const struct ds4_args_matmul *a = rc->args;
+    const struct ds4_args_matmul_id *b = rc->args;
+    bool id = op == DS4_OP_matmul_id;
+    uint32_t n_row = id ? b->n_tok * (b->x_per_slot ? b->n_slot : 1) : a->n_tok;
+    uint32_t stride = id ? b->n_in : a->x_stride, n_in = id ? b->n_in : a->n_in;
+    size_t n = (size_t)n_row * stride;
+    const float *x = rc->bind[1];
+
+    if (n > r->n_half_x) {
+        TRY(ds4_mem_grow(&r->half_x, n, sizeof(float), err));
+        r->n_half_x = n;
+    }
+    for (uint32_t t = 0; t < n_row; t++) /* slices of n_in, whose blocks never cross */
+        for (uint32_t at = 0; at + n_in <= stride; at += n_in)
+            ds4_act_round(r->half_x + (size_t)t * stride + at, x + (size_t)t * stride + at,
+                          n_in, rc->wtype);
+    rc->bind[1] = r->half_x;
+    rc->variants &= ~DS4_VARIANT_BIT(ACT_Q8);
+out:
+    return st;
+}
+
 static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
     ds4_status st = DS4_OK;
     ref *r = (ref *)b;
@@ -209,6 +234,7 @@ static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_
     const ds4_row_info *info = ref_row(b, j.op, row);
     if (info->tensor) TRY(round_inputs(r, c, &rc, err));
     else if (row) j.compat = ds4_compat_find(j.op)->run;
+    else if (has_half(j.op) && ds4_act_is_rounded(&rc)) TRY(round_act(r, j.op, &rc, err));
     ds4_op_grid(j.op, c->args, j.grid);
     if (r->simd && !j.compat && ds4_simd_find_op(j.op)) TRY(pack_inputs(r, &j, err));
     split(&j, ds4_pool_n_thread(r->pool));

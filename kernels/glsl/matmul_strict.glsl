@@ -2,13 +2,47 @@
  * Order as ds4_dot16 (ops.h): lane j of 16 adds products i mod 16 = j in increasing i, then the
  * tree 8, 4, 2, 1. In the tail of a row (unblocked formats only) every other lane adds +0, which
  * changes no bit: a lane that starts at +0 never becomes -0.
+ * Under ACT_Q8 and against a block format x is first rounded as ds4_act_round (ops.h) does.
  * Before including: quant.glsl, reduce.glsl and a buffer float x[]. MAX_AT: 1 or 4. */
-#define LANES(L) vec4 L##0 = vec4(0.0), L##1 = L##0, L##2 = L##0, L##3 = L##0
+const bool UNBLOCKED = WTYPE == Q_F32 || WTYPE == Q_F16 || WTYPE == Q_BF16;
+const bool ACT = (VARIANTS & V_ACT_Q8) != 0u && !UNBLOCKED;
+const uint ACT_HALVES = WTYPE == Q_Q8_0 ? 2u : 16u; /* half blocks of 16 in a block of x */
+
+/* Scale and its inverse of the block of x that starts at `at`. */
+vec2 act_scale(uint at) {
+    float top = 0.0;
+    for (uint i = 0u; i < 16u * ACT_HALVES; i++)
+        if (f_abs(x[at + i]) > f_abs(top)) top = x[at + i];
+    if (f_abs_bits(top) == 0u) return vec2(0.0);
+    if (WTYPE == Q_Q8_0) {
+        float s = f_div(f_abs(top), 127.0);
+        return vec2(s, f_div(1.0, s));
+    }
+    float inv = f_div(-127.0, top);
+    return vec2(f_div(1.0, inv), inv);
+}
+
+float act_round(vec2 s, float v) {
+    float code = rint_magic(f_mul(v, s.y));
+    code = code > 127.0 ? 127.0 : code < -128.0 ? -128.0 : code;
+    return fz(f_mul(s.x, code));
+}
+
+vec4 act_load4(vec2 s, uint at) {
+    vec4 v = LOAD4(x, at);
+    if (!ACT) return v;
+    return vec4(act_round(s, v.x), act_round(s, v.y), act_round(s, v.z), act_round(s, v.w));
+}
+
+#define LANES(L)                                                                                 \
+    vec4 L##0 = vec4(0.0), L##1 = L##0, L##2 = L##0, L##3 = L##0;                                \
+    vec2 L##s = vec2(0.0)
 #define LANES_ADD(L, at_)                                                                        \
-    L##0 = mul_add4(L##0, v0, LOAD4(x, (at_)));                                                  \
-    L##1 = mul_add4(L##1, v1, LOAD4(x, (at_) + 4u));                                             \
-    L##2 = mul_add4(L##2, v2, LOAD4(x, (at_) + 8u));                                             \
-    L##3 = mul_add4(L##3, v3, LOAD4(x, (at_) + 12u))
+    if (ACT && k % ACT_HALVES == 0u) L##s = act_scale(at_);                                      \
+    L##0 = mul_add4(L##0, v0, act_load4(L##s, (at_)));                                           \
+    L##1 = mul_add4(L##1, v1, act_load4(L##s, (at_) + 4u));                                      \
+    L##2 = mul_add4(L##2, v2, act_load4(L##s, (at_) + 8u));                                      \
+    L##3 = mul_add4(L##3, v3, act_load4(L##s, (at_) + 12u))
 
 vec4 add4(vec4 p, vec4 q) {
     precise vec4 s = p + q;
@@ -25,8 +59,6 @@ vec4 in_lane(uint j, uint j0, float v) {
         L##2 = add4(L##2, in_lane(j, 8u, p_));                                                   \
         L##3 = add4(L##3, in_lane(j, 12u, p_));                                                  \
     }
-
-const bool UNBLOCKED = WTYPE == Q_F32 || WTYPE == Q_F16 || WTYPE == Q_BF16;
 
 vec4 strict_dot(uint row, uvec4 at, uint n, uint n_at) {
     LANES(a);

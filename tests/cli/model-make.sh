@@ -61,6 +61,21 @@ line() {
     [ ! -e "$t/x.gguf" ] && [ ! -e "$t/x.gguf.partial" ] || die "left a file: $*"
 }
 
+# Lists and constants; equal defaults said aloud give equal bytes.
+expect 0 "$bin" model make --ratios 0,0,4,128,4,128 --clamp 10 --rope-base 10000 --yarn-context 65536 -o "$t/b.gguf"
+cmp -s "$t/a.gguf" "$t/b.gguf" || die "the defaults said aloud give other bytes"
+for q in q2k iq2 q4k-iq2; do
+    expect 0 "$bin" model make --quant $q --no-bias 3,5 --hash-bias --clamp 1,2,0,4,5,6.5 --ratios 0,4,16,4,128,0 \
+        --rms-eps 1e-5 --hc-eps 1e-4 --expert-scale 2.5 --rope-base-compressed 777.5 --yarn-factor 3.7 \
+        --yarn-beta-fast 20 --yarn-beta-slow 2 -o "$t/c.gguf"
+    expect 0 "$bin" model verify "$t/c.gguf"
+    says '179 tensors, '
+done
+expect 0 "$bin" model info "$t/c.gguf"
+says 'compression ratios 0 4 16 4 128 0'
+expect 0 "$bin" model make --no-bias all --dry-run
+if grep -q 'exp_probs_b' "$t/out"; then die "a bias in spite of --no-bias all"; fi
+
 line 64 'no output: give -o FILE' make
 line 64 'give a verb' --
 line 64 'wanted info, verify or make' unmake "$t/a.gguf"
@@ -72,6 +87,14 @@ line 64 'quant is "q3", wanted q2 or q4k' make --quant q3 -o "$t/x.gguf"
 line 64 'dimension width is 100, wanted a multiple of 256 from 256 to 65536' make --width 100 -o "$t/x.gguf"
 line 64 'dimension layers is 4000000000, wanted 1 to 256' make --layers 4000000000 -o "$t/x.gguf"
 line 64 'dimension used is 9, wanted at most experts, 8' make --used 9 -o "$t/x.gguf"
+line 64 'ratios: "0,4" has 2 numbers, wanted one per layer, 6' make --ratios 0,4 -o "$t/x.gguf"
+line 64 'ratios: "0,0,4,1.5,4,8": 1.5 is no whole number' make --ratios 0,0,4,1.5,4,8 -o "$t/x.gguf"
+line 64 'ratios: "0,,4": wanted numbers from 0 to 4096' make --ratios 0,,4 -o "$t/x.gguf"
+line 64 'clamp: "1,2" has 2 numbers, wanted one, or one per layer, 6' make --clamp 1,2 -o "$t/x.gguf"
+line 64 'clamp: "-1": wanted numbers from 0 to 1e+09' make --clamp=-1 -o "$t/x.gguf"
+line 64 'no-bias: "6": wanted numbers from 0 to 5' make --no-bias 6 -o "$t/x.gguf"
+line 64 'constant yarn-factor is 0, wanted more than 0' make --yarn-factor 0 -o "$t/x.gguf"
+line 64 'rope-base: found "x"' make --rope-base x -o "$t/x.gguf"
 line 64 'width: found "-1"' make --width=-1 -o "$t/x.gguf"
 line 64 'width: found "99999999999999999999"' make --width 99999999999999999999 -o "$t/x.gguf"
 line 74 'cannot create' make -o "$t/none/x.gguf"
