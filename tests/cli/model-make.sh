@@ -63,7 +63,7 @@ line() {
 
 line 64 'no output: give -o FILE' make
 line 64 'give a verb' --
-line 64 'wanted info, verify or make' unmake "$t/a.gguf"
+line 64 'wanted info, verify, make or tokenize' unmake "$t/a.gguf"
 line 64 'make takes its file as -o FILE' make "$t/x.gguf"
 line 64 'info takes no options' info "$t/a.gguf" --layers 4
 line 64 'verify: no file' verify
