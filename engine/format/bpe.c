@@ -1,6 +1,8 @@
 #include "engine/format/bpe.h"
 
 #include <string.h>
+#include <sys/random.h>
+#include <xxhash.h>
 
 #include "engine/base/mem.h"
 #include "engine/format/alphabet.h"
@@ -17,6 +19,7 @@ typedef struct strings {
     size_t n, cap;
     uint32_t *slot; /* open addressing: id + 1, 0 free */
     size_t n_slot;  /* a power of two, at least twice n */
+    uint64_t key;   /* of the hash */
 } strings;
 
 /* One merge: the pair of symbols, its rank, the symbol it makes. */
@@ -26,7 +29,8 @@ typedef struct merge {
 
 typedef struct merges {
     merge *slot; /* open addressing; rank NO_RANK is free */
-    size_t n, n_slot;
+    size_t n_slot;
+    uint64_t key; /* of the hash */
 } merges;
 
 struct ds4_bpe {
@@ -37,16 +41,19 @@ struct ds4_bpe {
     int32_t one_byte[256]; /* the token whose text is this one raw byte, NONE */
 };
 
-static uint64_t hash_bytes(const uint8_t *p, size_t n) {
-    uint64_t h = 0x9e3779b97f4a7c15u ^ n;
-    for (; n >= 8; p += 8, n -= 8) h = (h ^ ds4_le64(p)) * 0xff51afd7ed558ccdu, h ^= h >> 32;
-    for (; n; p++, n--) h = (h ^ *p) * 0xc4ceb9fe1a85ec53u, h ^= h >> 29;
-    return h ^ h >> 31;
+/* Keyed, with a key that no file can know: chosen texts and pairs that fall into one slot would
+ * make the tables slow. Results do not depend on it. */
+static uint64_t fold(uint64_t a, uint64_t b) {
+    __extension__ typedef unsigned __int128 wide;
+    wide p = (wide)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-static uint64_t hash_pair(uint32_t l, uint32_t r) {
-    uint64_t h = ((uint64_t)l << 32 | r) * 0x9e3779b97f4a7c15u;
-    return h ^ h >> 32;
+static uint64_t new_key(const void *salt) {
+    uint64_t key = 0;
+    if (getrandom(&key, sizeof key, GRND_NONBLOCK) != sizeof key)
+        key = fold((uint64_t)(uintptr_t)salt ^ 0x9e3779b97f4a7c15u, 0xff51afd7ed558ccdu);
+    return key;
 }
 
 static const uint8_t *string_at(const strings *s, uint32_t id, size_t *n) {
@@ -57,7 +64,7 @@ static const uint8_t *string_at(const strings *s, uint32_t id, size_t *n) {
 
 /* The slot that holds these bytes, or the free one where they belong. */
 static size_t string_slot(const strings *s, const uint8_t *p, size_t n) {
-    size_t mask = s->n_slot - 1, i = (size_t)hash_bytes(p, n) & mask;
+    size_t mask = s->n_slot - 1, i = (size_t)XXH3_64bits_withSeed(p, n, s->key) & mask;
     for (; s->slot[i]; i = (i + 1) & mask) {
         size_t m;
         const uint8_t *q = string_at(s, s->slot[i] - 1, &m);
@@ -114,7 +121,8 @@ out:
 }
 
 static size_t merge_slot(const merges *m, uint32_t l, uint32_t r) {
-    size_t mask = m->n_slot - 1, i = (size_t)hash_pair(l, r) & mask;
+    size_t mask = m->n_slot - 1,
+           i = (size_t)fold(((uint64_t)l << 32 | r) ^ m->key, 0x9e3779b97f4a7c15u) & mask;
     while (m->slot[i].rank != NO_RANK && (m->slot[i].l != l || m->slot[i].r != r))
         i = (i + 1) & mask;
     return i;
@@ -158,6 +166,8 @@ ds4_status ds4_bpe_new(ds4_bpe **out, uint64_t n_merge, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_bpe *b = NULL;
     TRY(ds4_mem_alloc(&b, 1, sizeof *b, err));
+    b->sym.key = new_key(b);
+    b->merge.key = new_key(&b->merge);
     TRY(alloc_merges(&b->merge, n_merge, err));
     for (uint32_t c = 0; c < 256; c++) {
         uint8_t byte = (uint8_t)c;
