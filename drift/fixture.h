@@ -25,6 +25,10 @@ ds4_status drift_fixtures_load(drift_fixture_set *s, const char *path, const cha
 ds4_status drift_fixtures_add_text(drift_fixture_set *s, const char *id, const char *text,
                                    size_t n, bool chat, uint32_t n_decode, const ds4_engine *e,
                                    ds4_err *err);
+/* Appends ids written as text, any white space between them; a NUL ends the text at p[n]. name
+ * is for messages. Errors: DS4_ERR_FORMAT. */
+ds4_status drift_parse_ids(ds4_tokens *ids, const char *p, size_t n, const char *name,
+                           ds4_err *err);
 /* Adds one fixture from a file of ids as text, any white space between them. */
 ds4_status drift_fixtures_add_ids(drift_fixture_set *s, const char *id, const char *path,
                                   uint32_t n_decode, ds4_err *err);

@@ -36,6 +36,10 @@ const ds4_config *ds4_engine_config(const ds4_engine *e);
 const ds4_tokenizer *ds4_engine_tokenizer(const ds4_engine *e); /* NULL: see below */
 /* Loads the tokenizer on first use; DS4_ERR_FORMAT when the model carries none. */
 ds4_status ds4_engine_load_tokenizer(ds4_engine *e, ds4_err *err);
+/* Uses another tokenizer instead. It must have as many tokens as the model's vocabulary or as
+ * the model's own tokenizer: DS4_ERR_FORMAT otherwise. Owns: the engine from success on, and *t
+ * is then NULL. */
+ds4_status ds4_engine_set_tokenizer(ds4_engine *e, ds4_tokenizer **t, ds4_err *err);
 ds4_backend *ds4_engine_backend(const ds4_engine *e);
 const ds4_variant_set *ds4_engine_variants(const ds4_engine *e);
 /* Sets a variant for every plan made from now on; origin is static text ("command line"). */

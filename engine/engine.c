@@ -151,6 +151,20 @@ ds4_status ds4_engine_load_tokenizer(ds4_engine *e, ds4_err *err) {
     return e->tokenizer ? DS4_OK : ds4_tokenizer_new(&e->tokenizer, e->gguf, err);
 }
 
+ds4_status ds4_engine_set_tokenizer(ds4_engine *e, ds4_tokenizer **t, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    uint32_t n = ds4_tokenizer_n_vocab(*t);
+    uint64_t n_own = 0;
+    bool own = ds4_gguf_array_n(e->gguf, "tokenizer.ggml.tokens", &n_own) && n_own == n;
+    if (n != e->config.n_vocab && !own)
+        RAISE(DS4_ERR_FORMAT, "%s: vocabulary of %u tokens, the tokenizer given has %u",
+              e->path, e->config.n_vocab, n);
+    ds4_tokenizer_free(e->tokenizer);
+    e->tokenizer = *t, *t = NULL;
+out:
+    return st;
+}
+
 ds4_status ds4_engine_plan(const ds4_engine *e, ds4_plan **out, ds4_err *err) {
     return ds4_plan_new(out, e->backend, e->config.n_layer, e->variants.bits, err);
 }

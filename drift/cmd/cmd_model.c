@@ -6,6 +6,7 @@
 
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
+#include "drift/cmd/tokenize.h"
 #include "engine/base/mem.h"
 #include "engine/model/make.h"
 #include "engine/model/weights.h"
@@ -22,6 +23,7 @@ enum {
     KEY_NO_BIAS,
     KEY_HASH_BIAS
 };
+enum { KEY_TOKENIZER = 640, KEY_PRE, KEY_SPECIALS, KEY_DECODE, KEY_TIME };
 enum {
     KEY_DIM = 1024,
 #define DIM(name, field, tiny, small, flash, min, max, of, what) KEY_##field,
@@ -53,7 +55,11 @@ static const char *const num_name[N_NUM] = {
 };
 
 static const struct argp_option options[] = {
-    {"output", 'o', "FILE", 0, "make: the file to write", 1},
+    {"output", 'o', "FILE", 0,
+     "make: the file to write; tokenize: the same (default: standard output)", 1},
+    {"tokenizer", KEY_TOKENIZER, "FILE", 0,
+     "tokenize: a tokenizer.json; make: one whose vocabulary the model shall carry, with as many tokens as --vocab",
+     1},
     {"shape", KEY_SHAPE, "NAME", 0,
      "make: tiny (default), small, or flash, the real dimensions", 1},
     {"seed", KEY_SEED, "N", 0, "make: what the weights come from (default 1)", 1},
@@ -71,6 +77,16 @@ static const struct argp_option options[] = {
     {"no-bias", KEY_NO_BIAS, "all|N,...", 0, "make: layers without exp_probs_b.bias", 1},
     {"hash-bias", KEY_HASH_BIAS, 0, 0,
      "make: exp_probs_b.bias in hash-routed layers too, where it means nothing", 1},
+    {"model", 'm', "FILE", 0, "tokenize: a GGUF whose vocabulary is used", 3},
+    {"pre", KEY_PRE, "model|hf", 0,
+     "tokenize: how text is cut before merging: the rules of existing engines (default of a GGUF) or the patterns of the published tokenizer.json (default of --tokenizer: its own)",
+     3},
+    {"specials", KEY_SPECIALS, "plain|rendered|added", 0,
+     "tokenize: spellings of special tokens stay text (default), or those of the seven of a transcript become ids, or those of every added token",
+     3},
+    {"decode", KEY_DECODE, 0, 0, "tokenize: ids in, text out", 3},
+    {"time", KEY_TIME, 0, 0, "tokenize: bytes per second of both directions, on standard error",
+     3},
 #define DIM(name, field, tiny, small, flash, min, max, of, what)                               \
     {name, KEY_##field, "N", 0, "make: " what, 2},
     DS4_MAKE_DIMS(DIM)
@@ -81,27 +97,68 @@ static const struct argp_option options[] = {
             {0}};
 
 typedef struct args {
-    const char *verb, *path, *output, *shape, *quant, *ratios, *clamps, *no_bias;
+    const char *verb, *path, *shape, *quant, *ratios, *clamps, *no_bias;
+    cmd_tokenize_options t; /* output and tokenizer are make's too */
     uint64_t seed, dim[N_DIM];
     double num[N_NUM];
     bool is_set[N_DIM], is_num[N_NUM], share, hash_bias, dry;
-    bool for_make; /* an option of make was given */
+    bool for_make, for_tokenize; /* an option was given that only this verb has */
 } args;
 
 static void check_args(const args *a, struct argp_state *s) {
     bool make = a->verb && !strcmp(a->verb, "make");
-    if (!a->verb) argp_error(s, "give a verb: info, verify or make");
-    if (!make && strcmp(a->verb, "info") && strcmp(a->verb, "verify"))
-        argp_error(s, "\"%s\": wanted info, verify or make", a->verb);
+    bool tokenize = a->verb && !strcmp(a->verb, "tokenize");
+    bool either = make || tokenize;
+    if (!a->verb) argp_error(s, "give a verb: info, verify, make or tokenize");
+    if (!either && strcmp(a->verb, "info") && strcmp(a->verb, "verify"))
+        argp_error(s, "\"%s\": wanted info, verify, make or tokenize", a->verb);
     if (make && a->path) argp_error(s, "\"%s\": make takes its file as -o FILE", a->path);
-    if (make && !a->output && !a->dry) argp_error(s, "no output: give -o FILE");
-    if (!make && !a->path) argp_error(s, "%s: no file", a->verb);
-    if (!make && a->for_make) argp_error(s, "%s takes no options", a->verb);
+    if (make && !a->t.output && !a->dry) argp_error(s, "no output: give -o FILE");
+    if (!either && !a->path) argp_error(s, "%s: no file", a->verb);
+    if (!either && (a->for_make || a->for_tokenize || a->t.output || a->t.tokenizer))
+        argp_error(s, "%s takes no options", a->verb);
+    if (make && a->for_tokenize) argp_error(s, "make takes no options of tokenize");
+    if (tokenize && a->for_make) argp_error(s, "tokenize takes no options of make");
+    if (tokenize && !a->t.model == !a->t.tokenizer)
+        argp_error(s, "tokenize: give one of -m GGUF and --tokenizer FILE");
+}
+
+static cmd_specials parse_specials(struct argp_state *s, const char *text) {
+    static const char *const name[] = {"plain", "rendered", "added"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(text, name[i])) return (cmd_specials)i;
+    argp_error(s, "--specials: found \"%s\", wanted plain, rendered or added", text);
+    return CMD_SPECIALS_PLAIN;
+}
+
+/* The options of tokenize; false for any other key. */
+static bool parse_tokenize(args *a, int key, char *arg, struct argp_state *s) {
+    switch (key) {
+    case 'm':
+        a->t.model = arg;
+        break;
+    case KEY_PRE:
+        a->t.pre = cmd_pre(s, arg);
+        break;
+    case KEY_SPECIALS:
+        a->t.specials = parse_specials(s, arg);
+        break;
+    case KEY_DECODE:
+        a->t.decode = true;
+        break;
+    case KEY_TIME:
+        a->t.time = true;
+        break;
+    default:
+        return false;
+    }
+    return a->for_tokenize = true;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *s) {
     args *a = s->input;
-    a->for_make |= key == 'o' || (key >= KEY_SHAPE && key < KEY_NUM_END);
+    if (parse_tokenize(a, key, arg, s)) return 0;
+    a->for_make |= key >= KEY_SHAPE && key < KEY_NUM_END && key != KEY_TOKENIZER;
     if (key > KEY_DIM && key < KEY_DIM_END) {
         int i = key - KEY_DIM - 1;
         a->is_set[i] = true;
@@ -116,7 +173,10 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
     }
     switch (key) {
     case 'o':
-        a->output = arg;
+        a->t.output = arg;
+        return 0;
+    case KEY_TOKENIZER:
+        a->t.tokenizer = arg;
         return 0;
     case KEY_SHAPE:
         a->shape = arg;
@@ -161,10 +221,13 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
 static const struct argp argp = {
     options,
     parse,
-    "info FILE.gguf\nverify FILE.gguf\nmake -o FILE.gguf",
+    "info FILE.gguf\nverify FILE.gguf\nmake -o FILE.gguf\n"
+    "tokenize -m FILE.gguf [FILE]\ntokenize --tokenizer tokenizer.json [FILE]",
     "info prints the shape, the types and sizes of the tensors, and what running it costs. "
     "verify reads the configuration, binds every tensor, loads the tokenizer and looks at every "
-    "value. make writes a model with weights from a seed; equal options give equal bytes.",
+    "value. make writes a model with weights from a seed; equal options give equal bytes. "
+    "tokenize turns a text (FILE or standard input) into ids, one a line, or with --decode ids "
+    "into the text; a byte of text that begins no UTF-8 character is kept like any other.",
     NULL,
     NULL,
     NULL};
@@ -290,8 +353,11 @@ static ds4_status make(const args *a, ds4_err *err) {
                           .no_bias = a->no_bias,
                           .hash_bias = a->hash_bias};
     ds4_make *m = NULL;
+    ds4_vocab *v = NULL;
     drift_progress p;
 
+    if (a->t.tokenizer) TRY(ds4_vocab_open(&v, a->t.tokenizer, err));
+    o.vocab = v;
     TRY(ds4_make_shape(&o.shape, a->shape, err));
     for (int i = 0; i < N_DIM; i++)
         if (a->is_set[i]) TRY(ds4_make_set(&o.shape, dim_name[i], a->dim[i], err));
@@ -303,13 +369,14 @@ static ds4_status make(const args *a, ds4_err *err) {
         goto out;
     }
     p = cmd_progress();
-    st = ds4_make_write(m, a->output, tell, &p, err);
+    st = ds4_make_write(m, a->t.output, tell, &p, err);
     cmd_progress_end();
     if (st == DS4_OK)
-        printf("%s: %u tensors, %" PRIu64 " bytes\n", a->output, ds4_make_n_tensor(m),
+        printf("%s: %u tensors, %" PRIu64 " bytes\n", a->t.output, ds4_make_n_tensor(m),
                ds4_make_file_bytes(m));
 out:
     ds4_make_free(m);
+    ds4_vocab_free(v);
     return st;
 }
 
@@ -374,6 +441,11 @@ int cmd_model(int argc, char **argv) {
     cmd_parse(&argp, argc, argv, &a);
     if (!strcmp(a.verb, "make")) {
         TRY(make(&a, err));
+        goto out;
+    }
+    if (!strcmp(a.verb, "tokenize")) {
+        a.t.input = a.path;
+        TRY(cmd_tokenize(&a.t, err));
         goto out;
     }
     TRY(ds4_gguf_open(&g, a.path, err));

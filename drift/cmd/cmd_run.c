@@ -123,13 +123,14 @@ int cmd_run(int argc, char **argv) {
     cmd_parse(&argp, argc, argv, &a);
     TRY(cmd_engine_open(&engine, &plan, &a.engine, err));
     TRY(cmd_fixtures_read(&set, &a.fixtures, engine, err));
-    const char *key[] = {"argv", "plan.name"}, *value[] = {cmd_replay(), a.engine.plan};
+    const char *key[] = {"argv", "plan.name", "tokenizer"};
+    const char *value[] = {cmd_replay(), a.engine.plan, a.engine.tokenizer};
     drift_run_options ro = {.level = a.level,
                             .filter = a.filter,
                             .n_chunk = a.engine.n_chunk,
                             .key = key,
                             .value = value,
-                            .n_fact = 2,
+                            .n_fact = a.engine.tokenizer ? 3 : 2,
                             .resume = !a.fresh,
                             .session = a.session,
                             .progress = cmd_progress()};

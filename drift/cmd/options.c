@@ -45,6 +45,12 @@ double cmd_real(struct argp_state *s, const char *option, const char *text) {
     return v;
 }
 
+ds4_pre cmd_pre(struct argp_state *s, const char *text) {
+    if (!strcmp(text, "model")) return DS4_PRE_MODEL;
+    if (strcmp(text, "hf")) argp_error(s, "--pre: found \"%s\", wanted model or hf", text);
+    return DS4_PRE_HF;
+}
+
 /* ---- engine ---- */
 
 enum {
@@ -56,6 +62,8 @@ enum {
     KEY_DEVICE,
     KEY_VALIDATION,
     KEY_UNKNOWN,
+    KEY_TOKENIZER,
+    KEY_PRE,
     KEY_FIXTURES,
     KEY_LIST,
     KEY_PROMPT,
@@ -68,6 +76,11 @@ enum {
 
 static const struct argp_option engine_options[] = {
     {"model", 'm', "FILE", 0, "GGUF model", 1},
+    {"tokenizer", KEY_TOKENIZER, "FILE", 0,
+     "a tokenizer.json instead of the model's own vocabulary; it must have as many tokens", 1},
+    {"pre", KEY_PRE, "model|hf", 0,
+     "how text is cut before merging: the rules of existing engines (default of a GGUF) or the patterns of the published tokenizer.json (default of --tokenizer: its own)",
+     1},
     {"engine", KEY_ENGINE, "ref|vk", 0, "scalar reference (default) or Vulkan", 1},
     {"plan", KEY_PLAN, "NAME|FILE", 0,
      "default, strict, fast, compat (ref only), or a file of plan edits", 1},
@@ -105,6 +118,12 @@ static error_t parse_engine(int key, char *arg, struct argp_state *s) {
         return 0;
     case 'm':
         o->model = arg;
+        return 0;
+    case KEY_TOKENIZER:
+        o->tokenizer = arg;
+        return 0;
+    case KEY_PRE:
+        o->pre = cmd_pre(s, arg);
         return 0;
     case KEY_ENGINE:
         o->engine = arg;
@@ -173,6 +192,20 @@ out:
     return st;
 }
 
+/* --tokenizer and --pre; without them the model's own is loaded when it is wanted. */
+static ds4_status set_tokenizer(ds4_engine *e, const cmd_engine *o, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_tokenizer *t = NULL;
+    if (!o->tokenizer && o->pre == DS4_PRE_OWN) goto out;
+    if (o->tokenizer) TRY(ds4_tokenizer_open(&t, o->tokenizer, err));
+    else TRY(ds4_tokenizer_new(&t, ds4_engine_gguf(e), err));
+    TRY(ds4_tokenizer_split_by(t, o->pre, err));
+    TRY(ds4_engine_set_tokenizer(e, &t, err));
+out:
+    ds4_tokenizer_free(t);
+    return st;
+}
+
 ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_engine_options eo = {.engine = o->engine,
@@ -182,6 +215,7 @@ ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o,
                              .allow_unknown_env = o->allow_unknown_env};
 
     TRY(ds4_engine_open(e, o->model, &eo, err));
+    TRY(set_tokenizer(*e, o, err));
     TRY(set_variants(*e, &o->set, err));
     TRY(cmd_plan(plan, *e, o->plan, err));
     for (size_t i = 0; i < o->set.n; i++) TRY(ds4_plan_edit(*plan, o->set.at[i], err));

@@ -17,10 +17,11 @@ typedef struct cmd_list {
 /* False when the list is full. */
 bool cmd_list_add(cmd_list *l, const char *s);
 
-/* -m, --engine, --plan, --set, --threads, --chunk, --device, --validation, --allow-unknown-env
- */
+/* -m, --tokenizer, --pre, --engine, --plan, --set, --threads, --chunk, --device, --validation,
+ * --allow-unknown-env */
 typedef struct cmd_engine {
-    const char *model, *engine, *plan;
+    const char *model, *tokenizer, *engine, *plan;
+    ds4_pre pre;
     cmd_list set;
     uint32_t n_thread, n_chunk;
     int32_t device;
@@ -64,6 +65,9 @@ ds4_status cmd_fixtures_read(drift_fixture_set *s, const cmd_fixtures *o, ds4_en
  * the extension of each path ("" for none). */
 ds4_status cmd_outputs_write(const drift_result *r, const cmd_outputs *o, const char *suffix,
                              ds4_err *err);
+
+/* model or hf; wrong text is reported through argp_error. */
+ds4_pre cmd_pre(struct argp_state *s, const char *text);
 
 /* Non-negative integer up to most; wrong text is reported through argp_error. */
 uint64_t cmd_number(struct argp_state *s, const char *option, const char *text, uint64_t most);

@@ -9,6 +9,7 @@
 #include "engine/base/rng.h"
 #include "engine/format/gguf_write.h"
 #include "engine/model/make_shape.h"
+#include "engine/model/make_vocab.h"
 
 #define P "deepseek4."
 
@@ -548,7 +549,8 @@ static ds4_status put_head(ds4_make *m, ds4_err *err) {
     ds4_gguf_put_u64(w, "ds4_drift.make.seed", m->o.seed);
     ds4_gguf_put_bool(w, "ds4_drift.make.share_layers", m->o.share_layers);
     put_config(w, &m->o.shape);
-    put_tokenizer(w, m->o.shape.n_vocab);
+    if (m->o.vocab) TRY(ds4_make_put_vocab(w, m->o.vocab, m->o.shape.n_vocab, err));
+    else put_tokenizer(w, m->o.shape.n_vocab);
     for (uint32_t i = 0; i < m->n_tensor; i++) {
         const ds4_make_tensor *t = &m->tensors[i];
         ds4_gguf_put_tensor(w, t->name, t->quant, t->ne, t->n_dim, t->offset);

@@ -10,6 +10,7 @@
  * With shared layers each tensor name has one pool of rows, and layer il's tensor is a window
  * into it that starts a few rows behind layer il - 1's: all layers differ, and the file is
  * hardly longer than one of a single layer. Source: model.md 1 and 8. */
+#include "engine/format/vocab.h"
 #include "engine/model/config.h"
 
 /* One row per dimension: option, field of ds4_config, the three shapes, bounds, what it must be
@@ -69,6 +70,10 @@ typedef struct ds4_make_options {
     const char *clamps;  /* one for all layers, or one per layer */
     const char *no_bias; /* layers without exp_probs_b.bias, or "all" */
     bool hash_bias;      /* hash-routed layers get a bias too, which nothing may read */
+    /* The vocabulary that the model carries, with its token types; NULL: bytes, a few merges
+     * and filler. It has as many tokens as the shape: DS4_ERR_USAGE otherwise. Outlives
+     * ds4_make. */
+    const ds4_vocab *vocab;
 } ds4_make_options;
 
 /* Names of the types of routed experts, NULL past the last; in and out (may be NULL) are the

@@ -78,7 +78,7 @@ if grep -q 'exp_probs_b' "$t/out"; then die "a bias in spite of --no-bias all"; 
 
 line 64 'no output: give -o FILE' make
 line 64 'give a verb' --
-line 64 'wanted info, verify or make' unmake "$t/a.gguf"
+line 64 'wanted info, verify, make or tokenize' unmake "$t/a.gguf"
 line 64 'make takes its file as -o FILE' make "$t/x.gguf"
 line 64 'info takes no options' info "$t/a.gguf" --layers 4
 line 64 'verify: no file' verify
