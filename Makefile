@@ -10,7 +10,7 @@ BIN := $(B)/ds4-drift
 # What the build needs, what `make test` needs beside it, and what the browser check needs.
 PKG_BUILD   := build-essential pkg-config libgsl-dev libhdf5-dev libvulkan-dev libjansson-dev \
                libxxhash-dev libcmocka-dev glslc libjs-chart.js mesa-vulkan-drivers
-PKG_TEST    := clang spirv-tools vulkan-validationlayers
+PKG_TEST    := clang spirv-tools vulkan-validationlayers libmpfr-dev
 PKG_BROWSER := chromium nodejs
 
 LIBS := hdf5 gsl libxxhash jansson vulkan
@@ -54,7 +54,7 @@ say = @echo "  $(1)	$(2)"
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo demo-run test test-run check check-bits check-browser check-format \
+.PHONY: all help deps demo demo-run test test-run check check-bits check-math check-math-run check-browser check-format \
         check-tables check-validation format digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -80,7 +80,12 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/support.o $(LIB_OBJ) $(KERNEL_
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/support.d
+# No engine but the functions themselves, so that nothing else has to build.
+$(B)/tests/check_math: $(B)/tests/check_math.o $(B)/engine/base/fmath.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lmpfr -lgmp -lpthread -lm
+
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/support.d $(B)/tests/check_math.d
 
 # ---- set-up ----
 
@@ -131,6 +136,13 @@ check: ## the whole gate: tests, sanitizers, layers, tables, format, digests, br
 check-bits: ## one digest per fixture over compilers, optimisation levels, threads and chunkings
 	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
 	@sh tests/check_bits.sh
+
+check-math: ## every f32 input of each elementary function against double and MPFR (some 30 minutes of one CPU)
+	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
+	@$(MAKE) --no-print-directory check-math-run
+
+check-math-run: $(B)/tests/check_math
+	@$<
 
 check-browser: demo ## opens the demo's report in headless Chromium at 1280 and 400 px
 	@$(call INSTALL,$(PKG_BROWSER))
