@@ -10,7 +10,7 @@ BIN := $(B)/ds4-drift
 # What the build needs, what `make test` needs beside it, and what the browser check needs.
 PKG_BUILD   := build-essential pkg-config libgsl-dev libhdf5-dev libvulkan-dev libjansson-dev \
                libxxhash-dev libcmocka-dev glslc libjs-chart.js mesa-vulkan-drivers
-PKG_TEST    := clang spirv-tools vulkan-validationlayers
+PKG_TEST    := clang spirv-tools vulkan-validationlayers libmpfr-dev
 PKG_BROWSER := chromium nodejs
 PKG_NODE    := nodejs npm
 
@@ -56,7 +56,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-format \
-        check-tables check-tokenizer check-validation format digests man clean
+        check-math check-math-run check-tables check-tokenizer check-validation format digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -94,7 +94,13 @@ $(B)/tests/bench: $(B)/tests/bench.o $(LIB_OBJ) $(KERNEL_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/bench.d $(B)/tests/support.d
+# No engine but the functions themselves, so that nothing else has to build.
+$(B)/tests/check_math: $(B)/tests/check_math.o $(B)/engine/base/fmath.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lmpfr -lgmp -lpthread -lm
+
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(B)/tests/support.d $(B)/tests/check_math.d \
+         $(B)/tests/bench.d
 
 # ---- set-up ----
 
@@ -150,6 +156,12 @@ FLASH ?= build/flash-q4k.gguf
 bench-flash: $(BIN) $(B)/tests/bench ## makes a model of the real dimensions (5.5 GB in build/) and measures the reference on it
 	@[ -e $(FLASH) ] || $(BIN) model make --shape flash --quant q4k --share-layers -o $(FLASH)
 	@$(B)/tests/bench $(FLASH)
+check-math: ## every f32 input of each elementary function against double and MPFR (some 30 minutes of one CPU)
+	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
+	@$(MAKE) --no-print-directory check-math-run
+
+check-math-run: $(B)/tests/check_math
+	@$<
 
 check-browser: demo ## opens the demo's report in headless Chromium at 1280 and 400 px
 	@$(call INSTALL,$(PKG_BROWSER))

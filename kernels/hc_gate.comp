@@ -1,6 +1,6 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-/* Read weights of the output head: the sign-split logistic of the mixed state.
+/* Read weights of the output head: the logistic of the mixed state.
  * Group: lx tokens; one invocation per token.
  * Bindings: 0 mix [n_tok][n_hc], 1 scale [1], 2 base [n_hc]; 3 w [n_tok][n_hc].
  * Args: ds4_args_hc_gate. Sums: none. NATIVE: the device's exp and division. */

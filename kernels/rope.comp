@@ -23,7 +23,7 @@ void main() {
         hi += freq[2u * k + 1u] * pos;
         float p = x[i], q = x[i + 1u];
 #ifdef STRICT
-        vec2 cs = f_cos_sin_turn(hi);
+        vec2 cs = f_cos_sin_turn(uvec2(hi, lo));
 #else
         PRECISE float angle = float(int(hi)) * 1.46291808e-09;
         vec2 cs = vec2(cos(angle), sin(angle));

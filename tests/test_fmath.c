@@ -1,7 +1,8 @@
-/* engine/base/fmath.h against the C library in double (or long double), over a strided sweep of
- * every exponent of the domain and dense linear ranges; special values; the known answers of
- * model.md C.11 and C.12. Bounds are measured figures rounded up; fmath.h states the same ones.
- * They hold on every machine, because the functions have the same bits everywhere. */
+/* engine/base/fmath.h against the C library in double (or long double): a strided sweep of
+ * every exponent of the domain, dense linear ranges and the worst inputs of all (`make
+ * check-math` finds them, over every input); special values; the known answers of model.md C.11
+ * and C.12. What holds here holds on every machine, because the functions have the same bits
+ * everywhere. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -66,31 +67,33 @@ static const struct function {
     const char *name;
     f32_fn f;
     f64_fn ref;
-    float lo, hi;    /* domain */
-    double ulp, abs; /* bounds; 0: not promised */
+    float lo, hi;  /* domain */
+    uint32_t hard; /* bits of the input with the largest error of all */
 } functions[] = {
-    {"exp", ds4_exp, exp, -36.0f, 88.7228f, 1.0, 0.0},
-    {"exp2", ds4_exp2, exp2, -126.0f, 126.0f, 1.01, 0.0},
-    {"log1p", ds4_log1p, log1p, 0.0f, 1.0f, 1.95, 0.0},
-    {"sigmoid_plain", ds4_sigmoid_plain, ref_sigmoid, -40.0f, 40.0f, 2.4, 0.0},
-    {"sigmoid", ds4_sigmoid, ref_sigmoid, -40.0f, 40.0f, 2.3, 0.0},
-    {"tanh", ds4_tanh, tanh, -12.0f, 12.0f, 0.0, 9e-8},
-    {"sqrt_softplus", ds4_sqrt_softplus, ref_sqrt_softplus, -72.0f, 100.0f, 1.7, 0.0},
-    {"rsqrt", ds4_rsqrt, ref_rsqrt, 0x1p-126f, 0x1.fffffep127f, 3.1, 0.0},
-    {"rsqrt from 2^-125", ds4_rsqrt, ref_rsqrt, 0x1p-125f, 0x1.fffffep127f, 2.2, 0.0},
+    {"exp", ds4_exp, exp, -36.0f, 88.7228f, 0xbcb4bdc2},
+    {"exp2", ds4_exp2, exp2, -52.0f, 127.99f, 0xc1c86ad8},
+    {"log1p", ds4_log1p, log1p, 0.0f, 1.0f, 0x3af381a1},
+    {"sigmoid", ds4_sigmoid, ref_sigmoid, -40.0f, 40.0f, 0xb8e01fa9},
+    {"tanh", ds4_tanh, tanh, -12.0f, 12.0f, 0xbcfaeab9},
+    {"sqrt_softplus", ds4_sqrt_softplus, ref_sqrt_softplus, -72.0f, 100.0f, 0x3efba21a},
+    {"rsqrt", ds4_rsqrt, ref_rsqrt, 0x1p-126f, 0x1.fffffep127f, 0x2cdca352},
 };
 
-static bool within(const struct function *p, const worst *w) {
-    return (!(p->ulp > 0.0) || w->ulp <= p->ulp) && (!(p->abs > 0.0) || w->abs <= p->abs);
+static bool within(const worst *w) { return w->ulp <= DS4_FMATH_ULP; }
+
+static worst check_function(const struct function *p, uint32_t n) {
+    worst w = sweep(p->f, p->ref, p->lo, p->hi, n);
+    float x = ds4_f32_from_bits(p->hard);
+    judge(&w, (double)x, p->f(x), p->ref((double)x));
+    return w;
 }
 
 static void test_fmath_sweep_stays_within_bounds(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
-        const struct function *p = &functions[i];
-        worst w = sweep(p->f, p->ref, p->lo, p->hi, 2000000);
-        print_worst(p->name, &w);
-        assert_true(within(p, &w));
+        worst w = check_function(&functions[i], 2000000);
+        print_worst(functions[i].name, &w);
+        assert_true(within(&w));
     }
 }
 
@@ -99,19 +102,30 @@ static void test_fmath_sweep_stays_within_bounds(void **state) {
 static float exp_two_ulp_off(float x) {
     return ds4_f32_from_bits(ds4_f32_bits(ds4_exp(x)) + (x > 1.0f && x < 1.001f ? 2 : 0));
 }
+/* Two ulp, at the hard input alone. */
+static float exp_off_once(float x) {
+    return ds4_f32_from_bits(ds4_f32_bits(ds4_exp(x)) -
+                             (ds4_f32_bits(x) == functions[0].hard ? 2 : 0));
+}
 static float tanh_not_flushed(float x) { return ds4_tanh(x) + (x > 3.0f ? 0x1p-22f : 0.0f); }
 
 static void test_fmath_planted_error_breaks_bound(void **state) {
     (void)state;
     struct function p = functions[0];
-    worst w = sweep(exp_two_ulp_off, p.ref, p.lo, p.hi, 2000000);
-    assert_false(within(&p, &w));
+    p.f = exp_two_ulp_off;
+    worst w = check_function(&p, 2000000);
+    assert_false(within(&w));
     assert_true(w.at_ulp > 1.0 && w.at_ulp < 1.001);
-    p = functions[5];
+    p.f = exp_off_once;
+    w = check_function(&p, 20000);
+    assert_false(within(&w));
+    assert_true(ds4_f32_bits((float)w.at_ulp) == p.hard);
+    p = functions[4];
     assert_string_equal(p.name, "tanh");
-    w = sweep(tanh_not_flushed, p.ref, p.lo, p.hi, 20000);
-    assert_false(within(&p, &w));
-    assert_true(w.at_abs > 3.0);
+    p.f = tanh_not_flushed;
+    w = check_function(&p, 20000);
+    assert_false(within(&w));
+    assert_true(w.at_ulp > 3.0);
 }
 
 /* ---- special values ---- */
@@ -131,32 +145,56 @@ static void test_fmath_special_values_are_exact(void **state) {
     assert_true(isfinite(ds4_exp(top)) && ds4_exp(top) > 3.4e38f);
     same(ds4_exp(-35.36f), 0.0f); /* below 2^-51 */
     assert_true(ds4_exp(-35.34f) >= 0x1p-51f);
-    same(ds4_exp2(0.0f), 1.0f), same(ds4_exp2(-126.0f), 0x1p-126f);
-    same(ds4_exp2(126.0f), 0x1p126f);
-    same(ds4_log1p(0.0f), 0.0f), same(ds4_log1p(0x1p-60f), 0.0f);
-    same(ds4_sigmoid(0.0f), 0.5f), same(ds4_sigmoid_plain(0.0f), 0.5f);
-    same(ds4_sigmoid(100.0f), 1.0f), same(ds4_sigmoid_plain(100.0f), 1.0f);
-    same(ds4_sigmoid(-100.0f), 0.0f), same(ds4_sigmoid_plain(-100.0f), 0.0f);
+    for (int n = -60; n < 140; n++)
+        same(ds4_exp2((float)n), n < -51 ? 0.0f : n > 127 ? inf : ldexpf(1.0f, n));
+    same(ds4_exp2(-inf), 0.0f), same(ds4_exp2(inf), inf), same(ds4_exp2(-0.0f), 1.0f);
+    same(ds4_log1p(0.0f), 0.0f), same(ds4_log1p(-0.0f), 0.0f);
+    same(ds4_log1p(0x1p-60f), 0.0f), same(ds4_log1p(-0x1p-60f), 0.0f);
+    same(ds4_log1p(0x1p-51f), 0x1p-51f);
+    same(ds4_sigmoid(0.0f), 0.5f), same(ds4_sigmoid(-0.0f), 0.5f);
+    same(ds4_sigmoid(100.0f), 1.0f), same(ds4_sigmoid(-100.0f), 0.0f);
+    same(ds4_sigmoid(inf), 1.0f), same(ds4_sigmoid(-inf), 0.0f);
     same(ds4_tanh(0.0f), 0.0f), same(ds4_tanh(20.0f), 1.0f), same(ds4_tanh(-20.0f), -1.0f);
+    same(ds4_tanh(-0.0f), 0.0f), same(ds4_tanh(-0x1p-52f), 0.0f);
+    same(ds4_tanh(-0x1p-51f), -0x1p-51f);
     same(ds4_tanh(inf), 1.0f), same(ds4_tanh(-inf), -1.0f);
     same(ds4_sqrt_softplus(-100.0f), 0.0f), same(ds4_sqrt_softplus(25.0f), 5.0f);
     same(ds4_sqrt_softplus(0x1p100f), 0x1p50f);
+    same(ds4_sqrt_softplus(inf), inf), same(ds4_sqrt_softplus(-inf), 0.0f);
+    for (int n = -63; n <= 63; n++)
+        same(ds4_rsqrt(ldexpf(1.0f, 2 * n)), n > 51 ? 0.0f : ldexpf(1.0f, -n));
+    same(ds4_rsqrt(0.0f), inf), same(ds4_rsqrt(-0.0f), inf), same(ds4_rsqrt(inf), 0.0f);
     float c, s;
     static const float quarter[4][2] = {{1, 0}, {0, 1}, {-1, 0}, {0, -1}};
     for (uint64_t q = 0; q < 4; q++) {
         ds4_cos_sin_turn(&c, &s, q << 62);
         same(c, quarter[q][0]), same(s, quarter[q][1]);
+        ds4_cos_sin_turn(&c, &s, (q << 62) + 1); /* 2^-64 of a turn is flushed */
+        same(c, quarter[q][0]), same(s, quarter[q][1]);
     }
 }
 
+static const f32_fn all[] = {ds4_exp,  ds4_exp2,          ds4_log1p, ds4_sigmoid,
+                             ds4_tanh, ds4_sqrt_softplus, ds4_rsqrt};
+
 static void test_fmath_nan_gives_nan(void **state) {
     (void)state;
-    const f32_fn f[] = {ds4_exp,  ds4_log1p,         ds4_sigmoid_plain, ds4_sigmoid,
-                        ds4_tanh, ds4_sqrt_softplus, ds4_rsqrt};
-    for (size_t i = 0; i < sizeof f / sizeof *f; i++) {
-        assert_true(isnan(f[i](ds4_f32_from_bits(0x7fc00000u))));
-        assert_true(isnan(f[i](ds4_f32_from_bits(0xffc00001u))));
-    }
+    static const uint32_t in[] = {0x7fc00000u, 0xffc00001u, 0x7f800001u, 0xffffffffu};
+    const float nan = ds4_f32_from_bits(0x7fc00000u);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (size_t k = 0; k < sizeof in / sizeof *in; k++)
+            same(all[i](ds4_f32_from_bits(in[k])), nan);
+    same(ds4_log1p(1.0000001f), nan), same(ds4_log1p(-0x1p-51f), nan);
+    same(ds4_log1p(INFINITY), nan), same(ds4_log1p(-INFINITY), nan);
+    same(ds4_rsqrt(-0x1p-126f), nan), same(ds4_rsqrt(-INFINITY), nan);
+}
+
+static void test_fmath_subnormal_counts_as_zero(void **state) {
+    (void)state;
+    static const uint32_t in[] = {1u, 0x007fffffu, 0x80000001u, 0x807fffffu};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (size_t k = 0; k < sizeof in / sizeof *in; k++)
+            same(all[i](ds4_f32_from_bits(in[k])), all[i](0.0f));
 }
 
 /* ---- cos and sin of turns ---- */
@@ -170,6 +208,17 @@ static uint64_t next(uint64_t *s) {
 
 static const long double two_pi_l = 6.283185307179586476925286766559005768L;
 
+/* The nearest quarter turn is taken off in integers. */
+static void judge_turn(worst *wc, worst *ws, uint64_t turn, float c, float s) {
+    uint64_t quarter = (turn + ((uint64_t)1 << 61)) >> 62;
+    long double x = (long double)(int64_t)(turn - (quarter << 62)) * (two_pi_l / 0x1p64L);
+    double cx = (double)cosl(x), sx = (double)sinl(x);
+    const double want[5] = {cx, -sx, -cx, sx,
+                            cx}; /* cos a quarter turn further on, and so on */
+    judge(wc, (double)turn * 0x1p-64, c, want[quarter & 3]);
+    judge(ws, (double)turn * 0x1p-64, s, -want[(quarter & 3) + 1]);
+}
+
 static void test_fmath_cos_sin_of_turns_stay_within_bound(void **state) {
     (void)state;
     worst wc = {0}, ws = {0};
@@ -177,15 +226,37 @@ static void test_fmath_cos_sin_of_turns_stay_within_bound(void **state) {
     for (uint64_t i = 0; i < 2000000; i++) {
         /* Even steps around the circle, and random turns. */
         uint64_t turn = i & 1 ? next(&seed) : i * 0x8637bd05af7u;
-        long double x = (long double)(int64_t)turn * (two_pi_l / 0x1p64L);
         float c, s;
         ds4_cos_sin_turn(&c, &s, turn);
-        judge(&wc, (double)x, c, (double)cosl(x));
-        judge(&ws, (double)x, s, (double)sinl(x));
+        judge_turn(&wc, &ws, turn, c, s);
     }
     print_worst("cos of turns", &wc);
     print_worst("sin of turns", &ws);
-    assert_true(wc.abs <= 1.2e-7 && ws.abs <= 1.2e-7);
+    assert_true(within(&wc) && within(&ws));
+}
+
+/* Both sides of each quarter turn, from the smallest part of a turn up: one of the two is
+ * small, and its error is relative. */
+static worst near_quarters(bool upper_word_only) {
+    worst w = {0};
+    uint64_t seed = 2;
+    for (uint32_t i = 0; i < 400000; i++) {
+        uint64_t d = (next(&seed) | (uint64_t)1 << 63) >> (3 + i / 8 % 61);
+        uint64_t turn = ((uint64_t)(i & 3) << 62) + (i & 4 ? 0 - d : d);
+        float c, s;
+        ds4_cos_sin_turn(&c, &s, upper_word_only ? turn >> 32 << 32 : turn);
+        judge_turn(&w, &w, turn, c, s);
+    }
+    return w;
+}
+
+static void test_fmath_cos_sin_keep_bits_beside_zeros(void **state) {
+    (void)state;
+    worst w = near_quarters(false);
+    print_worst("beside the zeros", &w);
+    assert_true(within(&w));
+    w = near_quarters(true); /* planted: the lower word of the turn is lost */
+    assert_false(within(&w));
 }
 
 static ds4_config full_size(void) {
@@ -245,9 +316,10 @@ static void test_fmath_rope_holds_at_huge_positions(void **state) {
               far = rope_error(freq, &cfg, comp, UINT32_MAX);
         print_worst(comp ? "rope, compressed" : "rope", &near);
         print_worst("  to 2^32", &far);
-        assert_true(near.abs <= 1.2e-7); /* no more than the turns themselves */
-        assert_true(far.abs <= 4e-7);    /* the frequency's 2^-53 times the position */
-        freq[2] += 1, freq[3] += 1;      /* planted: pair 1 turns 2^-32 too fast */
+        assert_true(near.abs <=
+                    3.1e-8);          /* half an ulp of 1, no more than the turns themselves */
+        assert_true(far.abs <= 4e-7); /* the frequency's 2^-53 times the position */
+        freq[2] += 1, freq[3] += 1;   /* planted: pair 1 turns 2^-32 too fast */
         worst off = rope_error(freq, &cfg, comp, 1u << 20);
         assert_true(off.abs > 1e-4);
     }
@@ -354,7 +426,9 @@ int main(void) {
         cmocka_unit_test(test_fmath_planted_error_breaks_bound),
         cmocka_unit_test(test_fmath_special_values_are_exact),
         cmocka_unit_test(test_fmath_nan_gives_nan),
+        cmocka_unit_test(test_fmath_subnormal_counts_as_zero),
         cmocka_unit_test(test_fmath_cos_sin_of_turns_stay_within_bound),
+        cmocka_unit_test(test_fmath_cos_sin_keep_bits_beside_zeros),
         cmocka_unit_test(test_fmath_rope_holds_at_huge_positions),
         cmocka_unit_test(test_fmath_rope_gives_appendix_c11),
         cmocka_unit_test(test_fmath_sqrt_softplus_gives_appendix_c12),

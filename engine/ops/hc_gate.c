@@ -1,4 +1,4 @@
-/* Read weights of the output head: the sign-split logistic of the mixed state.
+/* Read weights of the output head: the logistic of the mixed state.
  * Bindings: 0 mix [n_tok][n_hc], 1 scale [1], 2 base [n_hc]; 3 w [n_tok][n_hc].
  * Unit: x = token. Order: (mix * scale + base), logistic, + eps. */
 #include "engine/ops/ops.h"

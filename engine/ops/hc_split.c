@@ -39,6 +39,9 @@ static void row_softmax(float m[4][4], float eps) {
     }
 }
 
+/* The formula that DS4_HC_STABLE replaces, each step rounded. */
+static float plain_logistic(float z) { return ds4_fz(1.0f / (1.0f + ds4_exp(-z))); }
+
 void ds4_ref_hc_split(const ds4_ref_call *c, ds4_box box) {
     const struct ds4_args_hc_split *a = c->args;
     const float *scale = c->bind[1], *base = c->bind[2];
@@ -49,7 +52,7 @@ void ds4_ref_hc_split(const ds4_ref_call *c, ds4_box box) {
         float *y = (float *)c->bind[3] + (size_t)t * 24, m[4][4];
         for (int i = 0; i < 8; i++) {
             float z = mix[i] * scale[i / 4] + base[i];
-            float h = stable ? ds4_tanh(0.5f * z) : ds4_sigmoid_plain(z);
+            float h = stable ? ds4_tanh(0.5f * z) : plain_logistic(z);
             if (i < 4) y[i] = ds4_fz((stable ? 0.5f * h + 0.5f : h) + a->eps);
             else y[i] = ds4_fz(stable ? 1.0f + h : 2.0f * h);
         }

@@ -1,8 +1,9 @@
 /* Strict arithmetic: the functions of engine/base/float.c and fmath.c, step by step.
  *
  * The API promises correct rounding for add, subtract, multiply and conversions alone, so
- * division and square root take a guess from Newton steps and correct it in integers; no divide,
- * square root or exponential instruction is used. Every float result is `precise`. Comparisons,
+ * division and square root take a guess from Newton steps and correct it in integers, and the
+ * elementary functions are integers throughout; no divide, square root or exponential instruction
+ * is used. Every float result is `precise`. Comparisons,
  * negation and bit casts are exact; minima and maxima are written as comparisons because their
  * instructions leave NaN open. Guards: tests/test_kernels.c, tests/check_strict.sh. */
 #ifndef DS4_EXACT_GLSL
@@ -162,149 +163,233 @@ float e2m1_round(float x) {
     return x < 0.0 ? -y : y;
 }
 
-/* --- elementary functions (fmath.c) --- */
+/* --- elementary functions (fmath.c, in 32-bit words: a u64 is a uvec2 of high and low) --- */
 
-float rint_magic(float x) {
-    precise float t = x + 12582912.0;
-    precise float r = t - 12582912.0;
-    return r;
+const uint F_NAN = 0x7fc00000u, F_ONE = 0x3f800000u;
+
+uvec2 u_mul(uint a, uint b) {
+    uint hi, lo;
+    umulExtended(a, b, hi, lo);
+    return uvec2(hi, lo);
+}
+uvec2 u_add(uvec2 a, uvec2 b) {
+    uint carry, lo = uaddCarry(a.y, b.y, carry);
+    return uvec2(a.x + b.x + carry, lo);
+}
+uvec2 u_neg(uvec2 a) { return u_add(~a, uvec2(0u, 1u)); }
+/* 0 <= s <= 63 */
+uvec2 u_shr(uvec2 a, int s) {
+    if (s >= 32) return uvec2(0u, a.x >> uint(s - 32));
+    return s == 0 ? a : uvec2(a.x >> uint(s), (a.x << uint(32 - s)) | (a.y >> uint(s)));
+}
+uvec2 u_shl(uvec2 a, int s) {
+    if (s >= 32) return uvec2(a.y << uint(s - 32), 0u);
+    return s == 0 ? a : uvec2((a.x << uint(s)) | (a.y >> uint(32 - s)), a.y << uint(s));
 }
 
-/* q * r + c, two roundings. */
-float step2(float q, float r, float c) {
-    precise float t = q * r;
-    precise float s = t + c;
-    return s;
+uint mul_floor(uint a, uint b) { return u_mul(a, b).x; }
+uint mul_round(uint a, uint b) {
+    uvec2 p = u_mul(a, b);
+    return p.x + (p.y >> 31);
+}
+uint half_mul(uint a, uint b) {
+    uint hi = u_mul(a, b).x;
+    return (hi >> 1) + (hi & 1u);
+}
+uint below_one(uint a) { return a == 0u ? 0xffffffffu : 0u - a; }
+uvec2 shift_round(uvec2 v, int s) {
+    if (s > 63) return uvec2(0u);
+    return u_shr(u_add(u_shr(v, s - 1), uvec2(0u, 1u)), 1);
 }
 
-float exp_poly(float r) {
-    float q = 0.000198412701;
-    q = step2(q, r, 0.00138888892);
-    q = step2(q, r, 0.00833333377);
-    q = step2(q, r, 0.0416666679);
-    q = step2(q, r, 0.166666672);
-    q = step2(q, r, 0.5);
-    precise float rr = r * r;
-    precise float p = rr * q;
-    precise float s = r + p;
-    precise float y = 1.0 + s;
-    return y;
+/* m * 2^(e - 63); the top bit of m is set. */
+struct fx {
+    uvec2 m;
+    int e;
+};
+
+fx fx_norm(uvec2 m, int e) {
+    for (int s = 32; s >= 1; s /= 2)
+        if (u_shr(m, 64 - s) == uvec2(0u)) {
+            m = u_shl(m, s);
+            e -= s;
+        }
+    return fx(m, e);
+}
+fx fx_times(fx v, uint f) {
+    return fx_norm(u_add(u_mul(v.m.x, f), uvec2(0u, mul_floor(v.m.y, f))), v.e);
+}
+fx fx_one_minus(fx v) {
+    int s = -1 - v.e;
+    return fx_norm(s < 64 ? ~u_shr(v.m, s) : uvec2(0xffffffffu), -1);
+}
+uint fx_q32(fx v, int k) {
+    uvec2 q = shift_round(v.m, 31 - v.e - k);
+    return q.y - q.x;
 }
 
-float scale2(float y, float n) { return f_bits(floatBitsToUint(y) + (uint(int(n)) << 23)); }
+uint significand24(uint a) { return (a & 0x7fffffu) | 0x800000u; }
+fx fx_from_f32(uint a) { return fx(uvec2(significand24(a) << 8, 0u), int(a >> 23) - 127); }
+float fx_to_f32(fx v, bool minus) {
+    uint m = v.m.x;
+    if (v.e > 127) return f_bits(F_INF);
+    if (v.e < -52) return 0.0;
+    uint u = (uint(v.e + 126) << 23) + (m >> 8) + ((m >> 7) & 1u);
+    return u < 0x26000000u ? 0.0 : f_bits(minus ? u | F_SIGN : u);
+}
+
+fx exp2_fx(uvec2 t) {
+    uint f = t.y, q = 0x0059e2f3u;
+    q = 0x012d830cu + half_mul(f, q);
+    q = 0x057f15f5u + half_mul(f, q);
+    q = 0x13b0a73fu + half_mul(f, q);
+    q = 0x38d64f0bu + half_mul(f, q);
+    q = 0x7afef493u + half_mul(f, q);
+    q = 0xb1721808u + half_mul(f, q);
+    uint p = mul_round(f, q);
+    return fx(uvec2(0x80000000u | (p >> 1), p << 31), int(t.x));
+}
+
+uvec2 log2_of_exp(uint a, int k) {
+    uint m = significand24(a);
+    uvec2 t = u_mul(m, 0xaa3b295cu);
+    t.x += m * 0xb8u;
+    return shift_round(t, 157 - int(a >> 23) - k);
+}
+
+uint fx_recip(uint x) {
+    uint y = 0xe38e3800u - mul_round(x, 0x71c71c72u);
+    for (int i = 0; i < 3; i++) y += mul_floor(y, ~(y + mul_floor(x, y)));
+    uvec2 rest = u_neg(u_add(uvec2(y, 0u), u_mul(x, y)));
+    y += (mul_floor(y, u_shr(rest, 8).y) + 0x800000u) >> 24;
+    return y == 0u ? 0xffffffffu : y;
+}
+
+uint fx_rsqrt(uvec2 m) {
+    uint y = (0x887f5869u - mul_round(m.x, 0x4dffa03cu)) << 1;
+    for (int i = 0; i < 3; i++) {
+        uint v = 0xc0000000u - mul_floor(m.x, mul_floor(y, y));
+        y = u_shr(u_mul(y, v), 31).y;
+    }
+    y -= 8u;
+    uvec2 yy = u_mul(y, y);
+    uvec2 got = u_add(u_mul(m.x, yy.x), uvec2(0u, mul_floor(m.x, yy.y)));
+    got = u_add(got, uvec2(0u, mul_floor(m.y, yy.x)));
+    uvec2 rest = u_add(uvec2(0x40000000u, 0u), u_neg(got));
+    y += (mul_floor(y, u_shr(rest, 8).y) + 0x400000u) >> 23;
+    return y == 0u ? 0xffffffffu : y;
+}
+
+fx log1p_fx(fx v) {
+    uint r = fx_recip(fx_q32(v, -1)), s = mul_round(fx_q32(v, 0), r), w = mul_round(s, s);
+    uint q = 0x01aa4b49u;
+    q = 0x02cb0a9du + half_mul(w, q);
+    q = 0x071ffc61u + half_mul(w, q);
+    q = 0x1248f43fu + half_mul(w, q);
+    q = 0x33333423u + half_mul(w, q);
+    q = 0xaaaaaaaau + half_mul(w, q);
+    return fx_times(v, r + ((mul_round(r, mul_round(w, q)) + 4u) >> 3));
+}
+
+fx logistic_tail(uint a, int k) {
+    fx e = exp2_fx(u_neg(log2_of_exp(a, k)));
+    return fx_times(e, fx_recip(fx_q32(e, 0)));
+}
+
+fx sqrt_fx(fx v) {
+    int odd = v.e & 1;
+    fx s = fx_times(v, fx_rsqrt(odd == 1 ? v.m : u_shr(v.m, 1)));
+    return fx(s.m, s.e - (v.e >> 1));
+}
 
 float f_exp(float x) {
-    if (f_is_nan(x)) return x;
-    if (x > 88.7228317) return f_bits(F_INF);
-    if (x < -36.0) return 0.0;
-    precise float t = x * 1.44269502;
-    float n = rint_magic(t);
-    precise float a = n * 0.693145752;
-    precise float r = x - a;
-    precise float b = n * 1.42860677e-06;
-    precise float r2 = r - b;
-    return fz(scale2(exp_poly(r2), n));
+    uint u = floatBitsToUint(x), a = u & F_ABS;
+    bool minus = (u & F_SIGN) != 0u;
+    if (a > F_INF) return f_bits(F_NAN);
+    if (a >= 0x43000000u) return minus ? 0.0 : f_bits(F_INF);
+    uvec2 t = log2_of_exp(a, 0);
+    return fx_to_f32(exp2_fx(minus ? u_neg(t) : t), false);
 }
 
-float f_log1p(float u) {
-    precise float d = 2.0 + u;
-    float s = f_div(u, d);
-    precise float z = s * s;
-    float p = 0.0666666701;
-    p = step2(p, z, 0.0769230798);
-    p = step2(p, z, 0.0909090936);
-    p = step2(p, z, 0.111111112);
-    p = step2(p, z, 0.142857149);
-    p = step2(p, z, 0.200000003);
-    p = step2(p, z, 0.333333343);
-    precise float t = s + s;
-    precise float tz = t * z;
-    precise float m = tz * p;
-    precise float y = t + m;
-    return fz(y);
-}
-
-float f_sigmoid_plain(float z) {
-    precise float d = 1.0 + f_exp(-z);
-    return fz(f_div(1.0, d));
-}
-
-float f_sigmoid(float z) {
-    if (z >= 0.0) {
-        precise float d = 1.0 + f_exp(-z);
-        return f_div(1.0, d);
-    }
-    float e = f_exp(z);
-    precise float d = 1.0 + e;
-    return fz(f_div(e, d));
+float f_sigmoid(float x) {
+    uint u = floatBitsToUint(x), a = u & F_ABS;
+    bool minus = (u & F_SIGN) != 0u;
+    if (a > F_INF) return f_bits(F_NAN);
+    if (a >= 0x43000000u) return minus ? 0.0 : 1.0;
+    fx v = logistic_tail(a, 0);
+    if (!minus) v = fx_one_minus(v);
+    return fx_to_f32(v, false);
 }
 
 float f_tanh(float x) {
-    float a = x < 0.0 ? -x : x;
-    precise float aa = a + a;
-    float e = f_exp(-aa);
-    precise float num = 1.0 - e;
-    precise float den = 1.0 + e;
-    float t = fz(f_div(num, den));
-    precise float minus = 0.0 - t;
-    return x < 0.0 ? minus : t;
+    uint u = floatBitsToUint(x), a = u & F_ABS;
+    bool minus = (u & F_SIGN) != 0u;
+    if (a > F_INF) return f_bits(F_NAN);
+    if (a < 0x26000000u) return 0.0;
+    if (a >= 0x42000000u) return minus ? -1.0 : 1.0;
+    if (a >= 0x3f100000u) {
+        fx v = logistic_tail(a, 1);
+        return fx_to_f32(fx_one_minus(fx(v.m, v.e + 1)), minus);
+    }
+    fx v = fx_from_f32(a);
+    uint w = fx_q32(v, 0), t = 0x1f21713cu;
+    w = mul_round(w, w);
+    t = 0x3791adffu - half_mul(w, t);
+    t = 0x48452994u - half_mul(w, t);
+    t = 0x598f2ed5u - half_mul(w, t);
+    t = 0x6e86c9d4u - half_mul(w, t);
+    t = 0x8888883du - half_mul(w, t);
+    t = 0xaaaaaaabu - half_mul(w, t);
+    return fx_to_f32(fx_times(v, below_one(half_mul(w, t))), minus);
 }
 
-float f_sqrt_softplus(float z) {
-    if (z < -20.0) {
-        precise float half_z = 0.5 * z;
-        return f_exp(half_z);
+float f_sqrt_softplus(float x) {
+    uint u = floatBitsToUint(x), a = u & F_ABS;
+    bool minus = (u & F_SIGN) != 0u;
+    if (a > F_INF) return f_bits(F_NAN);
+    if (a == F_INF) return minus ? 0.0 : x;
+    if (a >= 0x43000000u) return minus ? 0.0 : fx_to_f32(sqrt_fx(fx_from_f32(a)), false);
+    fx v = log1p_fx(exp2_fx(u_neg(log2_of_exp(a, 0))));
+    if (!minus) {
+        int s = int(a >> 23) - 93;
+        uvec2 m = uvec2(0u, significand24(a));
+        v = fx_norm(u_add(shift_round(v.m, 6 - v.e), s >= 0 ? u_shl(m, s) : shift_round(m, -s)), 6);
     }
-    precise float minus = 0.0 - z;
-    float l = f_log1p(f_exp(z < 0.0 ? z : minus));
-    float m = z > 0.0 ? z : 0.0;
-    precise float s = m + l;
-    return f_sqrt(s);
+    return fx_to_f32(sqrt_fx(v), false);
 }
 
 float f_rsqrt(float x) {
-    float y = f_bits(0x5f3759dfu - (floatBitsToUint(x) >> 1));
-    precise float h = 0.5 * x;
-    for (int i = 0; i < 3; i++) {
-        precise float t = h * y;
-        precise float t2 = t * y;
-        precise float v = 1.5 - t2;
-        precise float w = y * v;
-        y = w;
-    }
-    return y;
+    uint u = floatBitsToUint(x), a = u & F_ABS;
+    if (a < 0x00800000u) return f_bits(F_INF);
+    if (u > F_INF) return f_bits(F_NAN);
+    if (u == F_INF) return 0.0;
+    fx v = fx_from_f32(u);
+    int odd = v.e & 1;
+    uint r = fx_rsqrt(odd == 1 ? v.m : u_shr(v.m, 1));
+    return fx_to_f32(fx_norm(uvec2(r, 0u), -1 - (v.e >> 1)), false);
 }
 
-/* cos in x, sin in y, of 2 pi hi / 2^32 (hi: the upper word of the turn; the lower is unused). */
-vec2 f_cos_sin_turn(uint hi) {
-    uint quad = (hi + 0x20000000u) >> 30;
-    int rest = int(hi - (quad << 30));
-    /* 30 bits in two exact halves: the API leaves the rounding of a wide conversion open. */
-    precise float high = float(rest >> 12) * 4096.0;
-    precise float wide = high + float(rest & 4095);
-    precise float x = wide * 1.46291812e-09;
-    precise float z = x * x;
-    float ps = 2.75573188e-06;
-    ps = step2(ps, z, -0.000198412701); /* a - c is a + (-c), bit for bit */
-    ps = step2(ps, z, 0.00833333377);
-    ps = step2(ps, z, -0.166666672);
-    precise float xz = x * z;
-    precise float xzp = xz * ps;
-    precise float sn = x + xzp;
-    float pc = -2.755732e-07;
-    pc = step2(pc, z, 2.48015876e-05);
-    pc = step2(pc, z, -0.00138888892);
-    pc = step2(pc, z, 0.0416666679);
-    precise float zz = z * z;
-    precise float zp = zz * pc;
-    precise float hz = 0.5 * z;
-    precise float one = 1.0 - hz;
-    precise float cs = one + zp;
-    bool odd = (quad & 1u) == 1u;
-    float a = odd ? sn : cs, b = odd ? cs : sn;
-    precise float ma = 0.0 - a;
-    precise float mb = 0.0 - b;
-    return vec2(fz(quad == 1u || quad == 2u ? ma : a), fz(quad >= 2u ? mb : b));
+/* cos in x, sin in y. */
+vec2 f_cos_sin_turn(uvec2 turn) {
+    uint quad = (turn.x + 0x20000000u) >> 30;
+    uvec2 rest = uvec2(turn.x - (quad << 30), turn.y);
+    bool minus = (rest.x & F_SIGN) != 0u;
+    if (minus) rest = u_neg(rest);
+    uvec2 x = shift_round(rest, 29);
+    uint w = x.y - x.x, p = 0x00000d0fu, q = 0x000052f2u;
+    w = mul_round(w, w);
+    p = 0x0003c3d9u - half_mul(w, p);
+    p = 0x00aae9e1u - half_mul(w, p);
+    p = 0x103c1f08u - half_mul(w, p);
+    p = 0x9de9e64eu - half_mul(w, p);
+    q = 0x00132caau - half_mul(w, q);
+    q = 0x028cd776u - half_mul(w, q);
+    q = 0x295779cbu - half_mul(w, q);
+    q = 0xc90fdaa2u - half_mul(w, q);
+    float cs = fx_to_f32(fx(uvec2(below_one(half_mul(w, p)), 0u), -1), quad >= 2u);
+    bool turned = quad == 1u || quad == 2u;
+    float sn = rest == uvec2(0u) ? 0.0 : fx_to_f32(fx_times(fx_norm(rest, 2), q), minus != turned);
+    return (quad & 1u) == 1u ? vec2(sn, cs) : vec2(cs, sn);
 }
 
 /* --- sums of stated order (ops.h) --- */
