@@ -25,10 +25,9 @@ uint16_t ds4_f32_to_bf16(float x) {
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
 }
 
-/* Nearest even integer of 0 <= x < 2^22, by the exact add-and-subtract of 2^23. */
-static float round_even(float x) {
-    volatile float t = x + 0x1p23f; /* volatile: no compiler may fold the pair away */
-    return t - 0x1p23f;
+float ds4_round_even(float x) {
+    volatile float t = x + 0x1.8p23f; /* volatile: no compiler may fold the pair away */
+    return t - 0x1.8p23f;
 }
 
 float ds4_e4m3_round(float x) {
@@ -38,7 +37,7 @@ float ds4_e4m3_round(float x) {
     if (e < 121) e = 121; /* below 2^-6 the step stays 2^-9 */
     float step = ds4_f32_from_bits((e - 3) << 23);
     float inv = ds4_f32_from_bits((257 - e) << 23); /* 1/step, exact power of two */
-    y = round_even(a * inv) * step;
+    y = ds4_round_even(a * inv) * step;
     return x < 0.0f ? -y : y;
 }
 

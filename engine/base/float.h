@@ -35,6 +35,9 @@ uint16_t ds4_f32_to_bf16(float x);
 /* f32 -> f16 -> f32 */
 static inline float ds4_f16_round(float x) { return ds4_f16_to_f32(ds4_f32_to_f16(x)); }
 
+/* Nearest integer, ties to even, of |x| < 2^22; NaN stays. */
+float ds4_round_even(float x);
+
 /* e4(x) and e2(x) of model.md 3.0: nearest value of the FP8 E4M3 (448 largest) and FP4 E2M1
  * (6 largest) grids, ties to the even code, saturating. x is finite. */
 float ds4_e4m3_round(float x);

@@ -51,12 +51,6 @@ void ds4_row_decode(float *dst, const void *src, uint32_t wtype, uint32_t n, boo
     for (uint32_t i = 0; half && i < n; i++) dst[i] = ds4_f16_round(dst[i]);
 }
 
-/* Nearest even integer of |v| < 2^22; NaN stays. */
-static float round_even(float v) {
-    volatile float t = v + 0x1.8p23f; /* volatile: no compiler may fold the pair away */
-    return t - 0x1.8p23f;
-}
-
 void ds4_act_round(float *y, const float *x, uint32_t n, uint32_t wtype) {
     uint32_t block = ds4_quant_by_id(wtype)->n_elem;
     if (block == 1) {
@@ -70,7 +64,7 @@ void ds4_act_round(float *y, const float *x, uint32_t n, uint32_t wtype) {
             scale = fabsf(top) / 127.0f, inv = 1.0f / scale;
         else if (top != 0.0f) inv = -127.0f / top, scale = 1.0f / inv;
         for (uint32_t i = b; i < b + block; i++) {
-            float code = round_even(x[i] * inv);
+            float code = ds4_round_even(x[i] * inv);
             code = code > 127.0f ? 127.0f : code < -128.0f ? -128.0f : code;
             y[i] = ds4_fz(scale * code);
         }

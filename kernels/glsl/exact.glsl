@@ -132,10 +132,10 @@ uint f16_bits(float x) {
 float f16_round(float x) { return f16_widen(f16_bits(x)); }
 float bf16_widen(uint h) { return f_bits(h << 16); }
 
-/* Nearest even integer of 0 <= x < 2^22, by adding and subtracting 2^23. */
+/* Nearest even integer of |x| < 2^22, by adding and subtracting 1.5 * 2^23. */
 float round_even(float x) {
-    precise float t = x + 8388608.0;
-    precise float r = t - 8388608.0;
+    precise float t = x + 12582912.0;
+    precise float r = t - 12582912.0;
     return r;
 }
 

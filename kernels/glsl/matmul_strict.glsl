@@ -23,7 +23,7 @@ vec2 act_scale(uint at) {
 }
 
 float act_round(vec2 s, float v) {
-    float code = rint_magic(f_mul(v, s.y));
+    float code = round_even(f_mul(v, s.y));
     code = code > 127.0 ? 127.0 : code < -128.0 ? -128.0 : code;
     return fz(f_mul(s.x, code));
 }
