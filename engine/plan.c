@@ -52,11 +52,17 @@ void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4
 
 /* Whether a variant can matter to any row of this call. */
 static bool touches(ds4_variant v, ds4_tap tap) {
-    const char *what = ds4_variant_table[v].touches;
-    if (!strncmp(what, "op:", 3))
-        return !strcmp(what + 3, ds4_op_table[ds4_tap_table[tap].op].name);
-    if (!strncmp(what, "tap:", 4)) return !strcmp(what + 4, ds4_tap_table[tap].name);
-    return true; /* rows:fast and rows:tensor: the row decides */
+    const char *what = ds4_variant_table[v].touches,
+               *op = ds4_op_table[ds4_tap_table[tap].op].name;
+    if (!strncmp(what, "rows:", 5)) return true; /* fast and tensor: the row decides */
+    for (size_t n; *what; what += n + (what[n] == '|')) {
+        bool by_op = !strncmp(what, "op:", 3);
+        const char *name = by_op ? op : ds4_tap_table[tap].name;
+        size_t head = by_op ? 3 : 4; /* "op:", "tap:" */
+        n = strcspn(what, "|");
+        if (strlen(name) == n - head && !memcmp(what + head, name, n - head)) return true;
+    }
+    return false;
 }
 
 bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t row, ds4_variant v) {
@@ -72,7 +78,14 @@ ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
     TRY(ds4_mem_alloc(&p, 1, sizeof *p, err));
     p->backend = b, p->n_layer = n_layer;
     TRY(ds4_mem_alloc(&p->cell, n_cell(p), sizeof *p->cell, err));
-    for (size_t i = 0; i < n_cell(p); i++) p->cell[i].variants = variants;
+    /* A variant stands off its default where it touches the call, and nowhere else. */
+    for (size_t i = 0; i < n_cell(p); i++)
+        for (int v = 0; v < DS4_VARIANT_COUNT; v++) {
+            ds4_tap tap = (ds4_tap)(i / ((n_layer + 1) * (size_t)DS4_PHASE_COUNT));
+            bool on =
+                touches((ds4_variant)v, tap) ? variants >> v & 1 : ds4_variant_table[v].def;
+            p->cell[i].variants |= (uint32_t)on << v;
+        }
     *out = p, p = NULL;
 out:
     ds4_plan_free(p);

@@ -27,7 +27,8 @@ typedef struct ref {
 
 #define STRICT_VARIANTS                                                                        \
     (DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |                        \
-     DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32))
+     DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) |                           \
+     DS4_VARIANT_BIT(STORE_EXACT))
 
 static const ds4_row_info strict_row = {"strict", "NONE", "exact", STRICT_VARIANTS, false};
 /* The arithmetic of f16-staged matmul rows in the canonical order: both operands rounded to

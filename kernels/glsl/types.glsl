@@ -11,7 +11,8 @@ layout(local_size_x_id = 0, local_size_y_id = 1, local_size_z_id = 2) in;
 layout(constant_id = 3) const uint WTYPE = 0;
 layout(constant_id = 4) const uint VARIANTS = 0;
 
-const uint V_HC_STABLE = 1u, V_NORM_RSQRT_DISABLE = 2u, V_ROPE_EXP2_LOG2 = 4u, V_KV_RAW_F32 = 8u;
+const uint V_HC_STABLE = 1u, V_NORM_RSQRT_DISABLE = 2u, V_ROPE_EXP2_LOG2 = 4u, V_KV_RAW_F32 = 8u,
+           V_STORE_EXACT = 16u;
 
 #if defined(STRICT) || defined(SAFE)
 #define PRECISE precise
