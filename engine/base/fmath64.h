@@ -15,7 +15,7 @@ double ds4_f64_log1p(double u);
 double ds4_f64_sigmoid(double z);
 /* (1 - e)/(1 + e), e = exp(-2|x|), with the sign of x. Absolute error 1.7e-16. */
 double ds4_f64_tanh(double x);
-/* sqrt(log(1 + e^z)); 1.6 ulp. */
+/* sqrt(log(1 + e^z)); 1.8 ulp. */
 double ds4_f64_sqrt_softplus(double z);
 /* cos and sin of 2*pi*turn/2^64, the turn reduced exactly in integers. Absolute error 2.2e-16.
  */
