@@ -95,8 +95,9 @@ static void collect(facts *f, const ds4_engine *e, const char *plan,
 
 /* What must be equal for a partial file to be gone on with. */
 static void identity(char *dst, size_t cap, const facts *f, const drift_fixture_set *set) {
-    static const char *const keys[] = {"tool",     "build",        "engine", "device", "plan",
-                                       "variants", "model.digest", "level",  "taps",   "chunk"};
+    static const char *const keys[] = {"tool", "build",    "engine",       "device",
+                                       "plan", "variants", "model.digest", "level",
+                                       "taps", "chunk",    "noise_seed"};
     XXH3_state_t *h = XXH3_createState();
 
     dst[0] = 0;

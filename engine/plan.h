@@ -7,8 +7,8 @@
  * TARGET: `*`, an op, a tap, a route (`route:moe_gate`) or a variant; `op:NAME` and `tap:NAME`
  * where a word is both. LAYERS: `3`, `0-2`, `4-`, `out` (embedding and output head), joined by
  * `+`. PHASE: `prefill` or `decode`. VALUE: row names in order of preference joined by `,` (the
- * first that accepts a call runs it; strict is always last), or a boolean for a variant. '#'
- * starts a comment. Anything else is an error that names the text. */
+ * first that accepts a call runs it; strict, the engine's row 0, is always last), or a boolean
+ * for a variant. '#' starts a comment. Anything else is an error that names the text. */
 #include "engine/ops/backend.h"
 #include "engine/variants.h"
 

@@ -16,6 +16,7 @@ const ds4_variant_info ds4_variant_table[DS4_VARIANT_COUNT] = {
 /* Settings of the program that are no numeric variants. */
 static const char *const settings[] = {
     "DS4_THREADS",    /* worker threads of the reference engine */
+    "DS4_NOISE_SEED", /* seed of the rows with noise */
     "DS4_DEVICE",     /* index of the Vulkan device */
     "DS4_VALIDATION", /* boolean: Vulkan validation layers */
 };

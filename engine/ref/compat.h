@@ -8,16 +8,7 @@
  * rotation angle is a running product; elementary functions are those of the C library, so
  * bits depend on it; nothing is flushed. Bindings, args, grids and independence of units are
  * those of the ops. Operands of any other kind are as in engine/ops/<op>.c. */
-#include "engine/ops/ops.h"
-
-typedef void (*ds4_compat_fn)(const ds4_ref_call *c, ds4_box box);
-
-typedef struct ds4_compat_row {
-    ds4_compat_fn run; /* NULL: the op has no row, strict has these bits already */
-    ds4_row_info info;
-} ds4_compat_row;
-
-const ds4_compat_row *ds4_compat_find(ds4_op op);
+#include "engine/ref/rows.h"
 
 #define COMPAT(op, bound, cause) void ds4_compat_##op(const ds4_ref_call *c, ds4_box box);
 #include "engine/ref/compat.def"

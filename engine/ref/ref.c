@@ -6,9 +6,9 @@
 
 #include "engine/base/float.h"
 #include "engine/base/mem.h"
+#include "engine/base/rng.h"
 #include "engine/ops/ops.h"
-#include "engine/ref/compat.h"
-#include "engine/ref/pool.h"
+#include "engine/ref/rows.h"
 #include "engine/variants.h"
 
 struct ds4_buf {
@@ -21,33 +21,20 @@ typedef struct ref {
     ds4_backend base;
     ds4_pool *pool;
     char n_thread[16];
+    uint64_t seed; /* of the noise rows */
+    char seed_text[24];
     float *half_x; /* inputs rounded to f16, for the rows with f16-staged operands */
     size_t n_half_x;
 } ref;
 
-#define STRICT_VARIANTS                                                                        \
-    (DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |                        \
-     DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) |                           \
-     DS4_VARIANT_BIT(STORE_EXACT))
-
-static const ds4_row_info strict_row = {"strict", "NONE", "exact", STRICT_VARIANTS, false};
-/* The arithmetic of f16-staged matmul rows in the canonical order: both operands rounded to
- * f16, f32 products and sums. */
-static const ds4_row_info half_row = {"f16", "NARROW", "NRMSE(1e-3)",
-                                      DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE), true};
-
-static bool has_half(ds4_op op) { return op == DS4_OP_matmul || op == DS4_OP_matmul_id; }
-
-/* Row 0 strict, then f16 where an op has it, then compat where an op has it. */
 static uint32_t ref_n_row(const ds4_backend *b, ds4_op op) {
     (void)b;
-    return 1u + has_half(op) + (ds4_compat_find(op)->run != NULL);
+    return ds4_ref_n_row(op);
 }
 
 static const ds4_row_info *ref_row(const ds4_backend *b, ds4_op op, uint32_t i) {
     (void)b;
-    if (!i) return &strict_row;
-    return has_half(op) && i == 1 ? &half_row : &ds4_compat_find(op)->info;
+    return &ds4_ref_row_at(op, i)->info;
 }
 
 static ds4_status ref_buf_make(ds4_buf **out, void *p, size_t n, ds4_err *err) {
@@ -63,8 +50,9 @@ static ds4_status ref_buf_make(ds4_buf **out, void *p, size_t n, ds4_err *err) {
     return st;
 }
 
-static ds4_status ref_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err) {
-    (void)b;
+static ds4_status ref_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_type type,
+                              ds4_err *err) {
+    (void)b, (void)type;
     return ref_buf_make(out, NULL, n, err);
 }
 
@@ -120,7 +108,7 @@ static const char *ref_refuses(const ds4_backend *b, const ds4_call *c, uint32_t
 /* One call split into boxes along its longer side. */
 typedef struct job {
     ds4_op op;
-    ds4_compat_fn compat; /* NULL: the reference */
+    ds4_ref_fn run; /* NULL: the reference */
     const ds4_ref_call *call;
     uint32_t grid[3], n_part;
 } job;
@@ -133,7 +121,7 @@ static void run_part(void *user, uint32_t part) {
              to = (uint32_t)(n * (part + 1) / j->n_part);
     if (j->grid[0] >= j->grid[1]) box.x0 = from, box.x1 = to;
     else box.y0 = from, box.y1 = to;
-    if (j->compat) j->compat(j->call, box);
+    if (j->run) j->run(j->call, box);
     else ds4_op_reference(j->op, j->call, box);
 }
 
@@ -163,23 +151,32 @@ out:
     return st;
 }
 
+void ds4_ref_split(ds4_pool *pool, ds4_op op, ds4_ref_fn run, const ds4_ref_call *c) {
+    job j = {.op = op, .run = run, .call = c};
+    ds4_op_grid(op, c->args, j.grid);
+    uint64_t work = (uint64_t)j.grid[0] * j.grid[1] * unit_cost(op);
+    uint32_t longer = j.grid[0] >= j.grid[1] ? j.grid[0] : j.grid[1];
+    j.n_part = work < 65536 ? 1 : ds4_pool_n_thread(pool) * 4;
+    if (j.n_part > longer) j.n_part = longer;
+    if (ds4_pool_n_thread(pool) == 1) j.n_part = 1;
+    ds4_pool_run(pool, run_part, &j, j.n_part);
+}
+
 static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
     ds4_status st = DS4_OK;
     ref *r = (ref *)b;
-    ds4_ref_call rc = {.args = c->args, .wtype = c->wtype, .variants = c->variants};
-    job j = {.op = ds4_tap_table[c->tap].op, .call = &rc};
+    ds4_op op = ds4_tap_table[c->tap].op;
+    const ds4_ref_row *how = ds4_ref_row_at(op, row);
+    ds4_ref_call rc = {.args = c->args,
+                       .wtype = c->wtype,
+                       .variants = c->variants,
+                       .noise_key = ds4_rng_key(r->seed, ds4_tap_table[c->tap].name, c->layer),
+                       .row0 = c->row0,
+                       .n_col = c->n_col};
 
     for (uint32_t i = 0; i < c->n_bind; i++) rc.bind[i] = c->bind[i] ? c->bind[i]->p : NULL;
-    const ds4_row_info *info = ref_row(b, j.op, row);
-    if (info->tensor) TRY(round_inputs(r, c, &rc, err));
-    else if (row) j.compat = ds4_compat_find(j.op)->run;
-    ds4_op_grid(j.op, c->args, j.grid);
-    uint64_t work = (uint64_t)j.grid[0] * j.grid[1] * unit_cost(j.op);
-    uint32_t longer = j.grid[0] >= j.grid[1] ? j.grid[0] : j.grid[1];
-    j.n_part = work < 65536 ? 1 : ds4_pool_n_thread(r->pool) * 4;
-    if (j.n_part > longer) j.n_part = longer;
-    if (ds4_pool_n_thread(r->pool) == 1) j.n_part = 1;
-    ds4_pool_run(r->pool, run_part, &j, j.n_part);
+    if (how->info.tensor) TRY(round_inputs(r, c, &rc, err));
+    ds4_ref_split(r->pool, op, how->run, &rc);
 out:
     return st;
 }
@@ -195,6 +192,7 @@ static bool ref_fact(const ds4_backend *b, uint32_t i, const char **key, const c
         {"device", "CPU"},
         {"driver", "scalar C, contraction off"},
         {"threads", r->n_thread},
+        {"noise_seed", r->seed_text},
     };
     if (i >= sizeof facts / sizeof *facts) return false;
     *key = facts[i][0], *value = facts[i][1];
@@ -215,17 +213,25 @@ static const ds4_backend_ops ref_ops = {
     ref_call,     ref_sync,       ref_fact,
 };
 
+uint32_t ds4_ref_n_thread(uint32_t wanted) {
+    long n = wanted ? (long)wanted : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 256 ? 256 : (uint32_t)n;
+}
+
+void ds4_ref_set_noise_seed(ds4_backend *b, uint64_t seed) {
+    ref *r = (ref *)b;
+    r->seed = seed;
+    snprintf(r->seed_text, sizeof r->seed_text, "%llu", (unsigned long long)seed);
+}
+
 ds4_status ds4_ref_open(ds4_backend **out, uint32_t n_thread, ds4_err *err) {
     ds4_status st = DS4_OK;
     ref *r = NULL;
 
-    if (!n_thread) {
-        long n = sysconf(_SC_NPROCESSORS_ONLN);
-        n_thread = n > 0 ? (uint32_t)n : 1;
-    }
-    if (n_thread > 256) n_thread = 256;
+    n_thread = ds4_ref_n_thread(n_thread);
     TRY(ds4_mem_alloc(&r, 1, sizeof *r, err));
     r->base.ops = &ref_ops;
+    ds4_ref_set_noise_seed(&r->base, 0);
     snprintf(r->n_thread, sizeof r->n_thread, "%u", n_thread);
     TRY(ds4_pool_new(&r->pool, n_thread, err));
     *out = &r->base, r = NULL;
