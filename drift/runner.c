@@ -72,7 +72,8 @@ static void fact_model(facts *f, const ds4_engine *e) {
 
 static const char *const level_text[] = {"hash", "logits", "boundary", "full"};
 
-static void collect(facts *f, const ds4_engine *e, const char *plan,
+/* The seed is part of what ran only where a row looked at it. */
+static void collect(facts *f, const ds4_engine *e, const char *plan, bool seeded,
                     const drift_run_options *opt) {
     const ds4_backend *b = ds4_engine_backend(e);
     const char *key, *value;
@@ -81,7 +82,8 @@ static void collect(facts *f, const ds4_engine *e, const char *plan,
     fact(f, "tool", "ds4-drift " DS4_VERSION);
     fact(f, "build", "compiler " __VERSION__);
     fact(f, "engine", b->ops->name);
-    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++) fact(f, key, value);
+    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++)
+        if (seeded || strcmp(key, "noise_seed")) fact(f, key, value);
     fact(f, "plan", *plan ? plan : "*=strict\n");
     fact_variants(f, e);
     fact_model(f, e);
@@ -252,7 +254,7 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
     TRY(parse_filter(&r, opt->filter, err));
     TRY(ds4_plan_text(plan, &plan_text, err));
     TRY(ds4_mem_alloc(&f, 1, sizeof *f, err));
-    collect(f, e, plan_text, opt);
+    collect(f, e, plan_text, ds4_plan_is_seeded(plan), opt);
     identity(id, sizeof id, f, set);
     drift_store_options so = {f->key, f->value, f->n, id, opt->resume};
     TRY(drift_store_create(&r.store, path, &so, err));
@@ -264,7 +266,7 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
         TRY(run_fixture(&r, e, plan, &set->at[i], err));
     }
     f->n = 0; /* what only the evaluation could tell, such as the kernels that ran */
-    collect(f, e, plan_text, opt);
+    collect(f, e, plan_text, ds4_plan_is_seeded(plan), opt);
     TRY(drift_store_add_facts(r.store, f->key, f->value, f->n, err));
     st = drift_store_finish(r.store, err);
     r.store = NULL;

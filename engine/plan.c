@@ -37,6 +37,10 @@ static size_t n_cell(const ds4_plan *p) {
     return (size_t)DS4_TAP_COUNT * (p->n_layer + 1) * DS4_PHASE_COUNT;
 }
 
+static ds4_tap tap_at(const ds4_plan *p, size_t cell) {
+    return (ds4_tap)(cell / ((p->n_layer + 1) * (size_t)DS4_PHASE_COUNT));
+}
+
 static ds4_cell *cell_at(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase) {
     uint32_t il = layer < p->n_layer ? layer : p->n_layer;
     return &p->cell[((size_t)tap * (p->n_layer + 1) + il) * DS4_PHASE_COUNT + phase];
@@ -70,6 +74,15 @@ bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t row, ds4_variant 
     return touches(v, tap) && (info->variants >> v & 1);
 }
 
+bool ds4_plan_is_seeded(const ds4_plan *p) {
+    for (size_t i = 0; i < n_cell(p); i++) {
+        ds4_op op = ds4_tap_table[tap_at(p, i)].op;
+        for (int w = 0; w < DS4_MAX_WANTED && p->cell[i].row[w]; w++)
+            if (p->backend->ops->row(p->backend, op, p->cell[i].row[w])->seeded) return true;
+    }
+    return false;
+}
+
 ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
                         uint32_t variants, ds4_err *err) {
     ds4_status st = DS4_OK;
@@ -81,9 +94,8 @@ ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
     /* A variant stands off its default where it touches the call, and nowhere else. */
     for (size_t i = 0; i < n_cell(p); i++)
         for (int v = 0; v < DS4_VARIANT_COUNT; v++) {
-            ds4_tap tap = (ds4_tap)(i / ((n_layer + 1) * (size_t)DS4_PHASE_COUNT));
-            bool on =
-                touches((ds4_variant)v, tap) ? variants >> v & 1 : ds4_variant_table[v].def;
+            bool on = touches((ds4_variant)v, tap_at(p, i)) ? variants >> v & 1
+                                                            : ds4_variant_table[v].def;
             p->cell[i].variants |= (uint32_t)on << v;
         }
     *out = p, p = NULL;

@@ -41,6 +41,8 @@ void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4
 /* Whether variant v changes what this cell's row computes (its row honours it and the variant
  * touches the op or tap). */
 bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t row, ds4_variant v);
+/* Whether some call of the plan names a row whose result depends on the seed. */
+bool ds4_plan_is_seeded(const ds4_plan *p);
 uint32_t ds4_plan_n_layer(const ds4_plan *p);
 const ds4_backend *ds4_plan_backend(const ds4_plan *p);
 

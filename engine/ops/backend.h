@@ -40,6 +40,7 @@ typedef struct ds4_row_info {
     const char *bound; /* "exact", or the text of the manifest */
     uint32_t variants; /* variant bits that this row honours */
     bool tensor;       /* f16-staged operands: refused under DS4_TENSOR_MATMUL_DISABLE */
+    bool seeded;       /* its result depends on the seed of the run */
 } ds4_row_info;
 
 typedef struct ds4_backend ds4_backend;

@@ -7,8 +7,8 @@
 #include "engine/format/quant.h"
 
 const ds4_ref_row ds4_compat_rows[] = {
-#define COMPAT(op, bound, cause)                                                               \
-    {DS4_OP_##op, ds4_compat_##op, {"compat", cause, bound, 0, false}},
+#define COMPAT(op, bound_, cause_)                                                             \
+    {DS4_OP_##op, ds4_compat_##op, {.name = "compat", .cause = cause_, .bound = bound_}},
 #include "engine/ref/compat.def"
 #undef COMPAT
     {0}};

@@ -56,13 +56,14 @@ static inline double dot(int *k, const double *a, const double *b, uint32_t n) {
 #include "engine/ref/formula.h"
 
 const ds4_ref_row ds4_f64_rows[] = {
-#define F64(op, bound, cause)                                                                  \
+#define F64(op, bound_, cause_)                                                                \
     {DS4_OP_##op,                                                                              \
      f64_##op,                                                                                 \
-     {"f64", cause, bound,                                                                     \
-      DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) |                          \
-          DS4_VARIANT_BIT(STORE_EXACT),                                                        \
-      false}},
+     {.name = "f64",                                                                           \
+      .cause = cause_,                                                                         \
+      .bound = bound_,                                                                         \
+      .variants = DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) |              \
+                  DS4_VARIANT_BIT(STORE_EXACT)}},
 #include "engine/ref/f64.def"
 #undef F64
     {0}};

@@ -33,16 +33,18 @@ static inline uint64_t ds4_noise_29(ds4_noise *k) {
 }
 
 /* One of the two f32 around x, its mean x: bits of an f64 of a normal f32's range are stepped
- * over at random, then cut. Exact values stay. Zero, infinity, NaN and what lies below the
- * normal f32 are converted as usual; the bit contract flushes the latter. */
-static inline float ds4_noise_round(ds4_noise *k, double x) {
+ * over by 29 random ones, then cut. Exact values stay. Zero, infinity, NaN and what lies below
+ * the normal f32 are converted as usual; the bit contract flushes the latter. */
+static inline float ds4_noise_round_by(uint64_t random, double x) {
     uint64_t u;
     memcpy(&u, &x, sizeof u);
-    uint64_t e = u >> 52 & 0x7ff;
-    if (e < 1023 - 126 || e > 1023 + 127 || !(u & 0x1fffffff)) return (float)x;
-    u = (u + ds4_noise_29(k)) & ~0x1fffffffull;
+    if ((u >> 52 & 0x7ff) - (1023 - 126) > 126 + 127) return (float)x;
+    u = (u + (random & 0x1fffffff)) & ~0x1fffffffull;
     memcpy(&x, &u, sizeof u);
     return (float)x;
+}
+static inline float ds4_noise_round(ds4_noise *k, double x) {
+    return ds4_noise_round_by(ds4_noise_29(k), x);
 }
 
 /* An order of n terms: i -> (first + i * stride) mod n, stride prime to n. */

@@ -60,13 +60,15 @@ float ds4_noise_dot(ds4_noise *k, const float *a, const float *b, uint32_t n) {
 }
 
 const ds4_ref_row ds4_order_rows[] = {
-#define ORDER(op, bound, cause)                                                                \
+#define ORDER(op, bound_, cause_)                                                              \
     {DS4_OP_##op,                                                                              \
      order_##op,                                                                               \
-     {"order", cause, bound,                                                                   \
-      DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |                       \
-          DS4_VARIANT_BIT(STORE_EXACT),                                                        \
-      false}},
+     {.name = "order",                                                                         \
+      .cause = cause_,                                                                         \
+      .bound = bound_,                                                                         \
+      .variants = DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |           \
+                  DS4_VARIANT_BIT(STORE_EXACT),                                                \
+      .seeded = true}},
 #define SROUND(op, bound, cause)
 #include "engine/ref/noise.def"
 #undef ORDER

@@ -11,20 +11,22 @@
 
 static const ds4_ref_row strict[] = {
 #define OP(stem, n_in, scratch, equation)                                                      \
-    {DS4_OP_##stem, NULL, {"strict", "NONE", "exact", STRICT_VARIANTS, false}},
+    {DS4_OP_##stem,                                                                            \
+     NULL,                                                                                     \
+     {.name = "strict", .cause = "NONE", .bound = "exact", .variants = STRICT_VARIANTS}},
 #include "engine/ops/ops.def"
 #undef OP
     {0}};
 
 /* The arithmetic of f16-staged matmul rows in the canonical order: both operands rounded to
  * f16, f32 products and sums. */
-#define HALF(op)                                                                               \
+#define HALF                                                                                   \
     {                                                                                          \
-        DS4_OP_##op, NULL, {                                                                   \
-            "f16", "NARROW", "NRMSE(1e-3)", DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE), true       \
-        }                                                                                      \
+        .name = "f16", .cause = "NARROW", .bound = "NRMSE(1e-3)",                              \
+        .variants = DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE), .tensor = true                     \
     }
-static const ds4_ref_row half[] = {HALF(matmul), HALF(matmul_id), {0}};
+static const ds4_ref_row half[] = {
+    {DS4_OP_matmul, NULL, HALF}, {DS4_OP_matmul_id, NULL, HALF}, {0}};
 
 static const ds4_ref_row *const tables[] = {strict, half, ds4_compat_rows, ds4_order_rows,
                                             ds4_sround_rows};

@@ -63,7 +63,11 @@ static inline uint32_t perm_at(const perm *p, uint32_t i) { return (void)p, i; }
 /* ds4_dot16, step by step. */
 static inline float dot(ds4_noise *k, const float *a, const float *b, uint32_t n) {
     float v[16] = {0.0f};
-    for (uint32_t i = 0; i < n; i++) v[i % 16] = add(k, v[i % 16], mul(k, a[i], b[i]));
+    for (uint32_t i = 0; i < n; i++) { /* one draw has the bits for both steps of a term */
+        uint64_t random = ds4_noise_u64(k);
+        float p = ds4_noise_round_by(random, (double)a[i] * (double)b[i]);
+        v[i % 16] = ds4_noise_round_by(random >> 29, (double)v[i % 16] + (double)p);
+    }
     for (int m = 8; m; m /= 2)
         for (int j = 0; j < m; j++) v[j] = add(k, v[j], v[j + m]);
     return v[0];
@@ -73,14 +77,16 @@ static inline float dot(ds4_noise *k, const float *a, const float *b, uint32_t n
 
 const ds4_ref_row ds4_sround_rows[] = {
 #define ORDER(op, bound, cause)
-#define SROUND(op, bound, cause)                                                               \
+#define SROUND(op, bound_, cause_)                                                             \
     {DS4_OP_##op,                                                                              \
      sround_##op,                                                                              \
-     {"sround", cause, bound,                                                                  \
-      DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |                       \
-          DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) |                      \
-          DS4_VARIANT_BIT(STORE_EXACT),                                                        \
-      false}},
+     {.name = "sround",                                                                        \
+      .cause = cause_,                                                                         \
+      .bound = bound_,                                                                         \
+      .variants = DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |           \
+                  DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) |              \
+                  DS4_VARIANT_BIT(STORE_EXACT),                                                \
+      .seeded = true}},
 #include "engine/ref/noise.def"
 #undef ORDER
 #undef SROUND
