@@ -92,7 +92,8 @@ static void describe(char dst[512], const char *path, uint32_t n_tok, const ds4_
              n_tok, (unsigned long long)h.high64, (unsigned long long)h.low64);
 }
 
-static void collect(facts *f, const ds4_engine *e, const char *plan,
+/* The seed is part of what ran only where a row looked at it. */
+static void collect(facts *f, const ds4_engine *e, const char *plan, bool seeded,
                     const drift_run_options *opt, const session_facts *files) {
     const ds4_backend *b = ds4_engine_backend(e);
     const char *key, *value;
@@ -101,7 +102,8 @@ static void collect(facts *f, const ds4_engine *e, const char *plan,
     fact(f, "tool", "ds4-drift " DS4_VERSION);
     fact(f, "build", "compiler " __VERSION__);
     fact(f, "engine", b->ops->name);
-    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++) fact(f, key, value);
+    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++)
+        if (seeded || strcmp(key, "noise_seed")) fact(f, key, value);
     fact(f, "plan", *plan ? plan : "*=strict\n");
     fact_variants(f, e);
     fact_model(f, e);
@@ -118,9 +120,9 @@ static void collect(facts *f, const ds4_engine *e, const char *plan,
 
 /* What must be equal for a partial file to be gone on with. */
 static void identity(char *dst, size_t cap, const facts *f, const drift_fixture_set *set) {
-    static const char *const keys[] = {"tool", "build",    "engine",       "device",
-                                       "plan", "variants", "model.digest", "level",
-                                       "taps", "chunk",    "ctx",          "session.loaded"};
+    static const char *const keys[] = {
+        "tool",  "build", "engine", "device", "plan",           "variants",  "model.digest",
+        "level", "taps",  "chunk",  "ctx",    "session.loaded", "noise_seed"};
     XXH3_state_t *h = XXH3_createState();
 
     dst[0] = 0;
@@ -384,7 +386,7 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
     TRY(open_payload(&r, set, err));
     TRY(ds4_plan_text(plan, &plan_text, err));
     TRY(ds4_mem_alloc(&f, 1, sizeof *f, err));
-    collect(f, e, plan_text, opt, &r.files);
+    collect(f, e, plan_text, ds4_plan_is_seeded(plan), opt, &r.files);
     identity(id, sizeof id, f, set);
     bool whole = opt->session.load || opt->session.save; /* a kept fixture writes no session */
     drift_store_options so = {f->key, f->value, f->n, id, opt->resume && !whole};
@@ -397,7 +399,7 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
         TRY(run_fixture(&r, e, plan, &set->at[i], err));
     }
     f->n = 0; /* what only the evaluation could tell, such as the kernels that ran */
-    collect(f, e, plan_text, opt, &r.files);
+    collect(f, e, plan_text, ds4_plan_is_seeded(plan), opt, &r.files);
     TRY(drift_store_add_facts(r.store, f->key, f->value, f->n, err));
     st = drift_store_finish(r.store, err);
     r.store = NULL;

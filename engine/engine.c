@@ -11,8 +11,14 @@
 #include "engine/vk/vk.h"
 
 static ds4_status open_ref(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
-    return ds4_ref_open(out, opt->n_thread, opt->simd ? opt->simd : ds4_setting("DS4_SIMD"),
-                        err);
+    ds4_status st =
+        ds4_ref_open(out, opt->n_thread, opt->simd ? opt->simd : ds4_setting("DS4_SIMD"), err);
+    if (st == DS4_OK) ds4_ref_set_noise_seed(*out, opt->noise_seed);
+    return st;
+}
+
+static ds4_status open_ref64(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
+    return ds4_ref64_open(out, opt->n_thread, err);
 }
 
 static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
@@ -23,13 +29,13 @@ static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_
 static const struct {
     const char *name;
     ds4_status (*open)(ds4_backend **, const ds4_engine_options *, ds4_err *);
-} backends[] = {{"ref", open_ref}, {"vk", open_vk}};
+} backends[] = {{"ref", open_ref}, {"ref64", open_ref64}, {"vk", open_vk}};
 
 ds4_status ds4_backend_open(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
         if (!strcmp(backends[i].name, opt->engine)) return backends[i].open(out, opt, err);
-    return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "engine: found \"%s\", wanted ref or vk",
-                       opt->engine);
+    return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE,
+                       "engine: found \"%s\", wanted ref, ref64 or vk", opt->engine);
 }
 
 /* A vector becomes f32 with every value past ds4_fz, followed by the same values as stored, for
@@ -54,7 +60,8 @@ static ds4_status load_weight(ds4_engine *e, ds4_buf **out, const ds4_weight *w,
     TRY(ds4_mem_alloc(&v, 2 * t->n_elem, sizeof *v, err));
     t->quant->decode(v + t->n_elem, t->data, t->n_elem / t->quant->n_elem);
     for (uint64_t i = 0; i < t->n_elem; i++) v[i] = ds4_fz(v[t->n_elem + i]);
-    TRY(e->backend->ops->buf_new(e->backend, out, 2 * t->n_elem * sizeof *v, err));
+    TRY(e->backend->ops->buf_new(e->backend, out, 2 * t->n_elem * sizeof *v, DS4_TYPE_F32,
+                                 err));
     TRY(e->backend->ops->buf_write(e->backend, *out, 0, v, 2 * t->n_elem * sizeof *v, err));
 out:
     ds4_mem_free(v);
@@ -71,7 +78,8 @@ static ds4_status load_rope(ds4_engine *e, ds4_err *err) {
         for (int exp2 = 0; exp2 < 2; exp2++) {
             ds4_rope_freq(turns, &e->config, comp, exp2);
             ds4_rope_constants(turns + e->config.n_rot, &e->config, comp);
-            TRY(e->backend->ops->buf_new(e->backend, &e->bufs.freq[comp][exp2], bytes, err));
+            TRY(e->backend->ops->buf_new(e->backend, &e->bufs.freq[comp][exp2], bytes,
+                                         DS4_TYPE_I32, err));
             TRY(e->backend->ops->buf_write(e->backend, e->bufs.freq[comp][exp2], 0, turns,
                                            bytes, err));
         }

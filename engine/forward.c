@@ -6,9 +6,13 @@
 #include "engine/base/mem.h"
 #include "engine/ops/ops.h"
 
-/* Activations of one batch: name, elements per token (D width, S streams, ...). */
-#define ACTIVATIONS(A)                                                                         \
+/* Activations of one batch: name, elements per token (D width, S streams, ...). CHOICES are
+ * integers. */
+#define CHOICES(A)                                                                             \
     A(token, 1)                                                                                \
+    A(idx_sel, c->idx_top_k)                                                                   \
+    A(router_sel, c->n_expert_used)
+#define ACTIVATIONS(A)                                                                         \
     A(state, S *D)                                                                             \
     A(state_next, S *D)                                                                        \
     A(hc_norm, S *D)                                                                           \
@@ -37,7 +41,6 @@
     A(idx_q_qat, c->n_idx_head * c->d_idx)                                                     \
     A(idx_w, c->n_idx_head)                                                                    \
     A(idx_score, f->n_idx_row)                                                                 \
-    A(idx_sel, c->idx_top_k)                                                                   \
     A(attn_score, c->n_head * f->n_score)                                                      \
     A(heads, Hd)                                                                               \
     A(heads_unrot, Hd)                                                                         \
@@ -45,7 +48,6 @@
     A(y, D)                                                                                    \
     A(router_logit, c->n_expert)                                                               \
     A(router_prob, c->n_expert)                                                                \
-    A(router_sel, c->n_expert_used)                                                            \
     A(router_weight, c->n_expert_used)                                                         \
     A(moe_gate, c->n_expert_used * c->n_ff)                                                    \
     A(moe_up, c->n_expert_used * c->n_ff)                                                      \
@@ -67,6 +69,7 @@ struct ds4_forward {
     uint32_t n_score;   /* most participants of one attention head */
     uint32_t n_idx_row; /* columns of the indexer's score matrix */
 #define A(name, n) ds4_buf *name;
+    CHOICES(A)
     ACTIVATIONS(A)
 #undef A
     ds4_layer_kv cache[DS4_MAX_LAYER];
@@ -119,6 +122,7 @@ static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_e
     c->phase = batch->phase;
     c->variants = cell.variants;
     c->n_elem = (uint64_t)s.n_row * n_col;
+    c->row0 = s.pos0 / s.pos_step, c->n_col = n_col;
     c->n_bind = ds4_op_table[op].n_in + 1;
     for (uint32_t i = 0; i < DS4_MAX_WANTED && cell.row[i]; i++) {
         const char *why = f->b->ops->refuses(f->b, c, cell.row[i]);
@@ -549,14 +553,19 @@ static ds4_status take_last(ds4_forward *f, uint32_t n, ds4_err *err) {
     return st;
 }
 
-static ds4_status new_rows(ds4_forward *f, ds4_buf **out, uint64_t n_row, uint64_t n_col,
-                           ds4_err *err) {
+static ds4_status new_typed(ds4_forward *f, ds4_buf **out, uint64_t n_row, uint64_t n_col,
+                            ds4_type type, ds4_err *err) {
     uint64_t bytes = n_row * n_col * 4;
     if (n_row > UINT32_MAX || n_col > UINT32_MAX || bytes > SIZE_MAX / 2)
         return ds4_err_set(err, DS4_ERR_MEMORY, DS4_HERE,
                            "buffer of %llu x %llu elements is too large",
                            (unsigned long long)n_row, (unsigned long long)n_col);
-    return f->b->ops->buf_new(f->b, out, bytes ? bytes : 4, err);
+    return f->b->ops->buf_new(f->b, out, bytes ? bytes : 4, type, err);
+}
+
+static ds4_status new_rows(ds4_forward *f, ds4_buf **out, uint64_t n_row, uint64_t n_col,
+                           ds4_err *err) {
+    return new_typed(f, out, n_row, n_col, DS4_TYPE_F32, err);
 }
 
 /* Logits of one row, until somebody wants those of whole batches. */
@@ -729,6 +738,9 @@ ds4_status ds4_forward_new(ds4_forward **out, ds4_backend *b, const ds4_config *
     ACTIVATIONS(A)
 #undef A
     TRY(hold_logits(f, 1, err));
+#define A(name, n) TRY(new_typed(f, &f->name, n_chunk, (n), DS4_TYPE_I32, err));
+    CHOICES(A)
+#undef A
     for (uint32_t il = 0; il < c->n_layer; il++) TRY(new_layer(f, il, err));
     *out = f, f = NULL;
 out:
@@ -740,6 +752,7 @@ void ds4_forward_free(ds4_forward *f) {
     if (!f) return;
     void (*release)(ds4_backend *, ds4_buf *) = f->b->ops->buf_free;
 #define A(name, n) release(f->b, f->name);
+    CHOICES(A)
     ACTIVATIONS(A)
 #undef A
     release(f->b, f->logits);

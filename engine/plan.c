@@ -38,6 +38,10 @@ static size_t n_cell(const ds4_plan *p) {
     return (size_t)DS4_TAP_COUNT * (p->n_layer + 1) * DS4_PHASE_COUNT;
 }
 
+static ds4_tap tap_at(const ds4_plan *p, size_t cell) {
+    return (ds4_tap)(cell / ((p->n_layer + 1) * (size_t)DS4_PHASE_COUNT));
+}
+
 static ds4_cell *cell_at(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase) {
     uint32_t il = layer < p->n_layer ? layer : p->n_layer;
     return &p->cell[((size_t)tap * (p->n_layer + 1) + il) * DS4_PHASE_COUNT + phase];
@@ -60,12 +64,18 @@ static bool is_projection(ds4_tap tap) {
 
 /* Whether a variant can matter to any row of this call. */
 static bool touches(ds4_variant v, ds4_tap tap) {
-    const char *what = ds4_variant_table[v].touches;
-    if (!strncmp(what, "op:", 3))
-        return !strcmp(what + 3, ds4_op_table[ds4_tap_table[tap].op].name);
-    if (!strncmp(what, "tap:", 4)) return !strcmp(what + 4, ds4_tap_table[tap].name);
+    const char *what = ds4_variant_table[v].touches,
+               *op = ds4_op_table[ds4_tap_table[tap].op].name;
     if (!strcmp(what, blocks)) return is_projection(tap);
-    return true; /* rows:fast and rows:tensor: the row decides */
+    if (!strncmp(what, "rows:", 5)) return true; /* fast and tensor: the row decides */
+    for (size_t n; *what; what += n + (what[n] == '|')) {
+        bool by_op = !strncmp(what, "op:", 3);
+        const char *name = by_op ? op : ds4_tap_table[tap].name;
+        size_t head = by_op ? 3 : 4; /* "op:", "tap:" */
+        n = strcspn(what, "|");
+        if (strlen(name) == n - head && !memcmp(what + head, name, n - head)) return true;
+    }
+    return false;
 }
 
 bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row,
@@ -76,6 +86,15 @@ bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t r
     return touches(v, tap) && (info->variants >> v & 1);
 }
 
+bool ds4_plan_is_seeded(const ds4_plan *p) {
+    for (size_t i = 0; i < n_cell(p); i++) {
+        ds4_op op = ds4_tap_table[tap_at(p, i)].op;
+        for (int w = 0; w < DS4_MAX_WANTED && p->cell[i].row[w]; w++)
+            if (p->backend->ops->row(p->backend, op, p->cell[i].row[w])->seeded) return true;
+    }
+    return false;
+}
+
 ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
                         uint32_t variants, ds4_err *err) {
     ds4_status st = DS4_OK;
@@ -84,7 +103,13 @@ ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
     TRY(ds4_mem_alloc(&p, 1, sizeof *p, err));
     p->backend = b, p->n_layer = n_layer;
     TRY(ds4_mem_alloc(&p->cell, n_cell(p), sizeof *p->cell, err));
-    for (size_t i = 0; i < n_cell(p); i++) p->cell[i].variants = variants;
+    /* A variant stands off its default where it touches the call, and nowhere else. */
+    for (size_t i = 0; i < n_cell(p); i++)
+        for (int v = 0; v < DS4_VARIANT_COUNT; v++) {
+            bool on = touches((ds4_variant)v, tap_at(p, i)) ? variants >> v & 1
+                                                            : ds4_variant_table[v].def;
+            p->cell[i].variants |= (uint32_t)on << v;
+        }
     *out = p, p = NULL;
 out:
     ds4_plan_free(p);
@@ -195,7 +220,9 @@ static bool is_target(const char *target, ds4_tap tap) {
     return !strcmp(target, t->name);
 }
 
+/* "strict" is row 0 of any engine: its only row in ref64, where the ledger calls it f64. */
 static int find_row(const ds4_backend *b, ds4_op op, const char *name) {
+    if (!strcmp(name, "strict")) return 0;
     for (uint32_t i = 0; i < b->ops->n_row(b, op); i++)
         if (!strcmp(b->ops->row(b, op, i)->name, name)) return (int)i;
     return -1;

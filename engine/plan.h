@@ -7,8 +7,8 @@
  * TARGET: `*`, an op, a tap, a route (`route:moe_gate`) or a variant; `op:NAME` and `tap:NAME`
  * where a word is both. LAYERS: `3`, `0-2`, `4-`, `out` (embedding and output head), joined by
  * `+`. PHASE: `prefill` or `decode`. VALUE: row names in order of preference joined by `,` (the
- * first that accepts a call runs it; strict is always last), or a boolean for a variant. '#'
- * starts a comment. Anything else is an error that names the text. */
+ * first that accepts a call runs it; strict, the engine's row 0, is always last), or a boolean
+ * for a variant. '#' starts a comment. Anything else is an error that names the text. */
 #include "engine/ops/backend.h"
 #include "engine/variants.h"
 
@@ -42,6 +42,8 @@ void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4
  * honours it and the variant touches the op or tap, and the weights). */
 bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row,
                       ds4_variant v);
+/* Whether some call of the plan names a row whose result depends on the seed. */
+bool ds4_plan_is_seeded(const ds4_plan *p);
 uint32_t ds4_plan_n_layer(const ds4_plan *p);
 const ds4_backend *ds4_plan_backend(const ds4_plan *p);
 

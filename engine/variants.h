@@ -17,8 +17,8 @@ typedef enum ds4_variant {
 
 typedef struct ds4_variant_info {
     const char *name, *alias;
-    const char *touches; /* "op:<op>", "tap:<tap>", "rows:fast", "rows:tensor",
-                            "weights:blocks" */
+    const char *touches; /* "op:<op>" and "tap:<tap>" joined by "|", or "rows:fast",
+                            "rows:tensor", "weights:blocks" */
     bool def;
     const char *off, *on; /* formulas */
     const char *cause;

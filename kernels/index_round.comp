@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 /* Storage rounding of indexer rows: Hadamard transform of 128, FP4 E2M1 with a power-of-two scale
- * per 32 elements, then f16 when half_out is 1.
+ * per 32 elements, then f16 when half_out is 1 (FP4 and f16 left out under STORE_EXACT).
  * Group: one row; 64 invocations, one butterfly each per stage.
  * Bindings: 0 x [n_row][128]; 1 y [n_row][128]. Args: ds4_args_index_round.
  * Sums: butterflies (a + b, a - b) for stride 1, 2, .. 64. Shapes: lx = 64. */
@@ -37,6 +37,7 @@ void main() {
         int e = m > 0.0 ? int(u >> 23) - 127 + ((u & 0x7fffffu) != 0u ? 1 : 0) : 0;
         float s = f_bits(uint(127 + e) << 23), inv = f_bits(uint(127 - e) << 23);
         float q = f_mul(e2m1_round(f_mul(v[i], inv)), s);
-        y[at + i] = fz(a.half_out != 0u ? f16_round(q) : q);
+        q = a.half_out != 0u ? f16_round(q) : q;
+        y[at + i] = fz((VARIANTS & V_STORE_EXACT) != 0u ? v[i] : q);
     }
 }

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 /* Storage rounding of attention rows: FP8 E4M3 with a power-of-two scale per 64 elements on the
- * first n_fp8, then f16 on all d_head (left out under KV_RAW_F32).
+ * first n_fp8, then f16 on all d_head (f16 left out under KV_RAW_F32, both under STORE_EXACT).
  * Group: one block of 64 (x) of one row (y); 64 invocations, one per element.
  * Bindings: 0 x [n_row][d_head]; 1 y [n_row][d_head]. Args: ds4_args_kv_round.
  * Sums: none; the maximum is a tree, and exact. Shapes: n_fp8 a multiple of 64; lx = 64. */
@@ -18,11 +18,12 @@ void main() {
     float v = i < a.d_head ? x[at] : 0.0;
     float top = group_max(f_abs(v) > 0.0001 ? f_abs(v) : 0.0001);
     if (i >= a.d_head) return;
-    if (gl_WorkGroupID.x * 64u < a.n_fp8) {
+    bool exact = (VARIANTS & V_STORE_EXACT) != 0u;
+    if (gl_WorkGroupID.x * 64u < a.n_fp8 && !exact) {
         uint u = floatBitsToUint(f_div(top, 448.0));
         int e = int(u >> 23) - 127 + ((u & 0x7fffffu) != 0u ? 1 : 0);
         float s = f_bits(uint(127 + e) << 23), inv = f_bits(uint(127 - e) << 23);
         v = f_mul(e4m3_round(f_mul(v, inv)), s);
     }
-    y[at] = fz((VARIANTS & V_KV_RAW_F32) != 0u ? v : f16_round(v));
+    y[at] = fz(exact || (VARIANTS & V_KV_RAW_F32) != 0u ? v : f16_round(v));
 }

@@ -121,13 +121,14 @@ check_names() {
         taps="$taps $tap"
     done <"$dir/taps"
     while read -r name touches; do
-        touches=$(echo "$touches" | tr -d '"')
-        case $touches in
-        op:*) has_word "${touches#op:}" "$ops" && continue ;;
-        tap:*) has_word "${touches#tap:}" "$taps" && continue ;;
-        rows:fast | rows:tensor | weights:blocks) continue ;;
-        esac
-        bad engine/variants.def "^VARIANT\(${name}[,[:space:]]" "variant $name touches nothing known: $touches"
+        for touched in $(echo "$touches" | tr -d '"' | tr '|' ' '); do
+            case $touched in
+            op:*) has_word "${touched#op:}" "$ops" && continue ;;
+            tap:*) has_word "${touched#tap:}" "$taps" && continue ;;
+            rows:fast | rows:tensor | weights:blocks) continue ;;
+            esac
+            bad engine/variants.def "^VARIANT\(${name}[,[:space:]]" "variant $name touches nothing known: $touched"
+        done
     done <"$dir/variants"
 }
 

@@ -88,6 +88,25 @@ static void test_ops_index_round_gives_appendix_c5(void **state) {
     }
 }
 
+static void test_ops_store_exact_leaves_the_rounding_out(void **state) {
+    (void)state;
+    struct ds4_args_kv_round k = {1, 192, 128};
+    struct ds4_args_index_round r = {1, 1};
+    float x[192], y[192], back[128];
+    for (int i = 0; i < 192; i++) x[i] = in_range(-3.0f, 3.0f);
+    ds4_ref_call c = {.args = &k, .bind = {x, y}, .variants = DS4_VARIANT_BIT(STORE_EXACT)};
+    run_whole(DS4_OP_kv_round, &c);
+    assert_memory_equal(y, x, sizeof y);
+    c.args = &r;
+    run_whole(DS4_OP_index_round, &c);
+    c.bind[0] = y, c.bind[1] = back; /* the Hadamard rotation is its own inverse */
+    run_whole(DS4_OP_index_round, &c);
+    for (int i = 0; i < 128; i++) near(back[i], (double)x[i], 2e-6);
+    c.variants = 0; /* planted: rounding moves them further */
+    run_whole(DS4_OP_index_round, &c);
+    assert_true(fabs((double)back[0] - (double)x[0]) > 1e-3);
+}
+
 static void test_ops_hc_split_gives_appendix_c10(void **state) {
     (void)state;
     static const double want[24] = {
@@ -346,6 +365,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ops_kv_round_gives_appendix_c4),
         cmocka_unit_test(test_ops_index_round_gives_appendix_c5),
+        cmocka_unit_test(test_ops_store_exact_leaves_the_rounding_out),
         cmocka_unit_test(test_ops_hc_split_gives_appendix_c10),
         cmocka_unit_test(test_ops_boxes_make_the_whole),
         cmocka_unit_test(test_ops_selections_break_ties_to_the_lower_index),

@@ -255,14 +255,16 @@ static bool same_ledger(const trace *a, const trace *b) {
 
 /* Whether variants.def names this call: by its op, by its tap or by its weights. */
 static bool is_touched(ds4_variant v, ds4_tap tap, uint32_t wtype) {
-    const char *what = ds4_variant_table[v].touches;
-    ds4_op op = ds4_tap_table[tap].op;
+    char what[128], *rest = what, op[64], call[64];
+    snprintf(what, sizeof what, "%s", ds4_variant_table[v].touches);
+    snprintf(op, sizeof op, "op:%s", ds4_op_table[ds4_tap_table[tap].op].name);
+    snprintf(call, sizeof call, "tap:%s", ds4_tap_table[tap].name);
     if (!strcmp(what, "weights:blocks"))
-        return (op == DS4_OP_matmul || op == DS4_OP_matmul_id) &&
+        return (!strcmp(op, "op:matmul") || !strcmp(op, "op:matmul_id")) &&
                (wtype == DS4_QUANT_Q8_0 || wtype == DS4_QUANT_Q4_K);
-    if (!strncmp(what, "op:", 3))
-        return !strcmp(what + 3, ds4_op_table[ds4_tap_table[tap].op].name);
-    return !strncmp(what, "tap:", 4) && !strcmp(what + 4, ds4_tap_table[tap].name);
+    for (char *word; (word = strsep(&rest, "|"));)
+        if (!strcmp(word, op) || !strcmp(word, call)) return true;
+    return false;
 }
 
 static bool is_numeric(ds4_variant v) {
@@ -305,6 +307,10 @@ static void test_variants_move_first_the_op_they_touch(void **state) {
         run("", &other);
         unsetenv(info->name);
         check_touch((ds4_variant)v, "environment", DS4_NO_LAYER);
+        trace by_env = other; /* what the environment does everywhere, an edit does too */
+        snprintf(edit, sizeof edit, "%s=%d", info->name, !info->def);
+        run(edit, &other);
+        assert_int_equal(first_difference(&by_env, &other), by_env.n);
         snprintf(edit, sizeof edit, "%s@4=%d", info->name, !info->def);
         run(edit, &other);
         check_touch((ds4_variant)v, "layer 4", 4);

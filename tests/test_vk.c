@@ -102,7 +102,7 @@ static void check_round_trip(ds4_backend *b, size_t n, size_t off, size_t part) 
     assert_true(in && back);
     fill_bytes(in, n, (uint32_t)n);
     memset(back, 0xa5, n + 16);
-    OK(b->ops->buf_new(b, &buf, n, err));
+    OK(b->ops->buf_new(b, &buf, n, DS4_TYPE_F32, err));
     OK(b->ops->buf_read(b, buf, 0, back, n, err));
     for (size_t i = 0; i < n; i++) assert_int_equal(back[i], 0);
     OK(b->ops->buf_write(b, buf, off, in + off, part, err));
@@ -154,7 +154,7 @@ static void test_buffer_past_its_end_is_refused(void **state) {
     uint8_t byte[32];
     ds4_err *err;
     (void)state;
-    OK(b->ops->buf_new(b, &buf, 20, err));
+    OK(b->ops->buf_new(b, &buf, 20, DS4_TYPE_F32, err));
     assert_int_equal(b->ops->buf_read(b, buf, 4, byte, 17, NULL), DS4_ERR_INTERNAL);
     assert_int_equal(b->ops->buf_read(b, buf, 21, byte, 0, NULL), DS4_ERR_INTERNAL);
     assert_int_equal(b->ops->buf_read(b, buf, SIZE_MAX, byte, 2, NULL), DS4_ERR_INTERNAL);
@@ -192,8 +192,8 @@ static void norm_init(norm *t, ds4_backend *b, uint32_t n_row, uint32_t n_col, b
     t->in = malloc(n * 4), t->want = malloc(n * 4), t->weight = malloc((size_t)n_col * 4);
     assert_true(t->in && t->want && t->weight);
     fill_floats(t->in, n, 7), fill_floats(t->weight, n_col, 8);
-    OK(b->ops->buf_new(b, &t->x, n * 4, err));
-    OK(b->ops->buf_new(b, &t->y, n * 4, err));
+    OK(b->ops->buf_new(b, &t->x, n * 4, DS4_TYPE_F32, err));
+    OK(b->ops->buf_new(b, &t->y, n * 4, DS4_TYPE_F32, err));
     OK(b->ops->buf_write(b, t->x, 0, t->in, n * 4, err));
     if (has_w) OK(b->ops->buf_weight(b, &t->w, t->weight, (size_t)n_col * 4, "w", err));
     t->call = (ds4_call){.tap = DS4_TAP_attn_norm,

@@ -58,6 +58,7 @@ enum {
     KEY_PLAN,
     KEY_SET,
     KEY_THREADS,
+    KEY_SEED,
     KEY_CHUNK,
     KEY_DEVICE,
     KEY_VALIDATION,
@@ -81,13 +82,17 @@ static const struct argp_option engine_options[] = {
     {"pre", KEY_PRE, "model|hf", 0,
      "how text is cut before merging: the rules of existing engines (default of a GGUF) or the patterns of the published tokenizer.json (default of --tokenizer: its own)",
      1},
-    {"engine", KEY_ENGINE, "ref|vk", 0, "scalar reference (default) or Vulkan", 1},
+    {"engine", KEY_ENGINE, "ref|ref64|vk", 0,
+     "scalar reference (default), the same in float64 (the oracle), or Vulkan", 1},
     {"plan", KEY_PLAN, "NAME|FILE", 0,
-     "default, strict, fast, compat (ref only), or a file of plan edits", 1},
+     "default, strict, fast, compat, noise-order, noise-round (these three: ref only), or a file of plan edits",
+     1},
     {"set", KEY_SET, "NAME=VALUE", 0,
      "a numeric variant or a plan edit TARGET[@LAYERS][/PHASE]=VALUE; repeatable, wins", 1},
     {"threads", KEY_THREADS, "N", 0,
-     "threads of the reference engine (default: all CPUs, or DS4_THREADS)", 1},
+     "threads of the CPU engines (default: all CPUs, or DS4_THREADS)", 1},
+    {"noise-seed", KEY_SEED, "N", 0,
+     "seed of the plans noise-order and noise-round (default 0, or DS4_NOISE_SEED)", 1},
     {"chunk", KEY_CHUNK, "N", 0, "most tokens per prefill batch (default 64)", 1},
     {"device", KEY_DEVICE, "N", 0,
      "Vulkan device number (default: the first fit one, or DS4_DEVICE)", 1},
@@ -110,6 +115,8 @@ static error_t parse_engine(int key, char *arg, struct argp_state *s) {
     case ARGP_KEY_INIT:
         if ((env = ds4_setting("DS4_THREADS")))
             o->n_thread = (uint32_t)cmd_number(s, "DS4_THREADS", env, 256);
+        if ((env = ds4_setting("DS4_NOISE_SEED")))
+            o->noise_seed = cmd_number(s, "DS4_NOISE_SEED", env, UINT64_MAX);
         if ((env = ds4_setting("DS4_DEVICE")))
             o->device = (int32_t)cmd_number(s, "DS4_DEVICE", env, 255);
         if ((env = ds4_setting("DS4_VALIDATION")) &&
@@ -136,6 +143,9 @@ static error_t parse_engine(int key, char *arg, struct argp_state *s) {
         return 0;
     case KEY_THREADS:
         o->n_thread = (uint32_t)cmd_number(s, "--threads", arg, 256);
+        return 0;
+    case KEY_SEED:
+        o->noise_seed = cmd_number(s, "--noise-seed", arg, UINT64_MAX);
         return 0;
     case KEY_CHUNK:
         o->n_chunk = (uint32_t)cmd_number(s, "--chunk", arg, 4096);
@@ -210,6 +220,7 @@ ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o,
     ds4_status st = DS4_OK;
     ds4_engine_options eo = {.engine = o->engine,
                              .n_thread = o->n_thread,
+                             .noise_seed = o->noise_seed,
                              .device = o->device,
                              .validation = o->validation,
                              .allow_unknown_env = o->allow_unknown_env};

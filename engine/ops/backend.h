@@ -3,8 +3,8 @@
 /* What forward.c asks of an engine: memory, and the execution of one op call by one row.
  *
  * Row 0 of every op is `strict`: it equals the scalar reference bit for bit and accepts every
- * call. Other rows may refuse a call with a reason; the caller then takes row 0 and the ledger
- * keeps the reason. */
+ * call (in ref64 it is `f64`, its only row). Other rows may refuse a call with a reason; the
+ * caller then takes row 0 and the ledger keeps the reason. */
 #include <stddef.h>
 
 #include "engine/base/err.h"
@@ -27,34 +27,40 @@ typedef struct ds4_call {
     size_t args_bytes;
     ds4_buf *bind[DS4_MAX_BIND]; /* inputs, then the output */
     uint32_t n_bind;
-    uint64_t n_elem;     /* elements of the output, for the ledger */
+    uint64_t n_elem; /* elements of the output, for the ledger */
+    uint32_t row0;   /* number in the whole text of the output's first row: a token's position
+                        or a compressed row's index, whatever the batch */
+    uint32_t n_col;  /* elements of a row of the output */
     const char *refused; /* set by the backend: why the wanted row did not run */
 } ds4_call;
 
 typedef struct ds4_row_info {
-    const char *name;  /* "strict" at index 0 */
+    const char *name;  /* "strict" at index 0; "f64" in ref64 */
     const char *cause; /* "NONE" or REASSOC FMA NARROW APPROX FLUSH SELECT, joined by "|" */
     const char *bound; /* "exact", or the text of the manifest */
     uint32_t variants; /* variant bits that this row honours */
     bool tensor;       /* f16-staged operands: refused under DS4_TENSOR_MATMUL_DISABLE */
+    bool seeded;       /* its result depends on the seed of the run */
 } ds4_row_info;
 
 typedef struct ds4_backend ds4_backend;
 typedef struct ds4_backend_ops {
-    const char *name; /* "ref", "vk" */
+    const char *name; /* "ref", "ref64", "vk" */
     void (*close)(ds4_backend *b);
     /* Rows of an op. row(b, op, i) for i < n_row(b, op). */
     uint32_t (*n_row)(const ds4_backend *b, ds4_op op);
     const ds4_row_info *(*row)(const ds4_backend *b, ds4_op op, uint32_t i);
-    /* Zero-filled memory of n bytes (a multiple of 4). Owns: freed by buf_free; free(NULL) is
+    /* Zero-filled memory of n / 4 elements of a type, n a multiple of 4; an engine may hold f32
+     * elements wider, but reads and writes are in f32. Owns: freed by buf_free; free(NULL) is
      * legal. */
-    ds4_status (*buf_new)(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err);
+    ds4_status (*buf_new)(ds4_backend *b, ds4_buf **out, size_t n, ds4_type type, ds4_err *err);
     void (*buf_free)(ds4_backend *b, ds4_buf *buf);
     /* A read-only buffer over n bytes that outlive it: mapped by ref, uploaded once by vk.
      * `name` is used in messages. */
     ds4_status (*buf_weight)(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
                              const char *name, ds4_err *err);
-    /* Both wait for every call recorded before. */
+    /* Offsets and sizes in bytes of 4-byte elements. Both wait for every call recorded before.
+     */
     ds4_status (*buf_write)(ds4_backend *b, ds4_buf *buf, size_t off, const void *src, size_t n,
                             ds4_err *err);
     ds4_status (*buf_read)(ds4_backend *b, ds4_buf *buf, size_t off, void *dst, size_t n,

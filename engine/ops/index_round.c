@@ -2,12 +2,14 @@
  * power-of-two scale per 32 elements, then f16 when half_out is 1.
  * Bindings: 0 x [n_row][128]; 1 y [n_row][128]. Unit: x = row.
  * Order: butterflies (a + b, a - b) for stride 1, 2, .. 64; times 1/sqrt(128) and ds4_fz; scale
- * 2^ceil(log2 v) from the bits of v = m / 6, m = max |x|; a block of zeros stays zero. */
+ * 2^ceil(log2 v) from the bits of v = m / 6, m = max |x|; a block of zeros stays zero.
+ * DS4_STORE_EXACT leaves out FP4 and f16. */
 #include "engine/ops/ops.h"
 
 #include <math.h>
 
 #include "engine/base/float.h"
+#include "engine/variants.h"
 
 void ds4_grid_index_round(const void *args, uint32_t grid[3]) {
     const struct ds4_args_index_round *a = args;
@@ -31,6 +33,10 @@ void ds4_ref_index_round(const ds4_ref_call *c, ds4_box box) {
         float v[128], *y = (float *)c->bind[1] + (size_t)r * 128;
         memcpy(v, (const float *)c->bind[0] + (size_t)r * 128, sizeof v);
         hadamard(v);
+        if (c->variants & DS4_VARIANT_BIT(STORE_EXACT)) {
+            memcpy(y, v, sizeof v);
+            continue;
+        }
         for (uint32_t b = 0; b < 128; b += 32) {
             float m = 0.0f;
             for (uint32_t i = 0; i < 32; i++) m = fabsf(v[b + i]) > m ? fabsf(v[b + i]) : m;

@@ -18,6 +18,10 @@ typedef struct ds4_ref_call {
     void *bind[DS4_MAX_BIND];
     uint32_t wtype, variants;
     bool half; /* rows with f16-staged operands: decoded weights are rounded to f16 */
+    /* For rows with noise (engine/ref/noise.h): the key of this call's random bits, and which
+     * rows of the text the output holds (backend.h). */
+    uint64_t noise_key;
+    uint32_t row0, n_col;
 } ds4_ref_call;
 
 typedef struct ds4_box {

@@ -6,14 +6,12 @@
 #include "engine/base/float.h"
 #include "engine/format/quant.h"
 
-static const ds4_compat_row table[DS4_OP_COUNT] = {
-#define COMPAT(op, bound, cause)                                                               \
-    [DS4_OP_##op] = {ds4_compat_##op, {"compat", cause, bound, 0, false}},
+const ds4_ref_row ds4_compat_rows[] = {
+#define COMPAT(op, bound_, cause_)                                                             \
+    {DS4_OP_##op, ds4_compat_##op, {.name = "compat", .cause = cause_, .bound = bound_}},
 #include "engine/ref/compat.def"
 #undef COMPAT
-};
-
-const ds4_compat_row *ds4_compat_find(ds4_op op) { return &table[op]; }
+    {0}};
 
 float ds4_compat_sigmoid(float z) {
     if (z >= 0.0f) return 1.0f / (1.0f + expf(-z));

@@ -10,16 +10,7 @@
  * those of the ops, but a vector of weights (norm, scale, base, sinks, bias) of n elements is
  * read behind its n flushed ones, where the engine keeps them as stored. Operands of any other
  * kind are as in engine/ops/<op>.c. */
-#include "engine/ops/ops.h"
-
-typedef void (*ds4_compat_fn)(const ds4_ref_call *c, ds4_box box);
-
-typedef struct ds4_compat_row {
-    ds4_compat_fn run; /* NULL: the op has no row, strict has these bits already */
-    ds4_row_info info;
-} ds4_compat_row;
-
-const ds4_compat_row *ds4_compat_find(ds4_op op);
+#include "engine/ref/rows.h"
 
 #define COMPAT(op, bound, cause) void ds4_compat_##op(const ds4_ref_call *c, ds4_box box);
 #include "engine/ref/compat.def"

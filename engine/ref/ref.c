@@ -6,9 +6,9 @@
 
 #include "engine/base/float.h"
 #include "engine/base/mem.h"
+#include "engine/base/rng.h"
 #include "engine/ops/ops.h"
-#include "engine/ref/compat.h"
-#include "engine/ref/pool.h"
+#include "engine/ref/rows.h"
 #include "engine/ref/simd.h"
 #include "engine/variants.h"
 
@@ -22,6 +22,8 @@ typedef struct ref {
     ds4_backend base;
     ds4_pool *pool;
     char n_thread[16];
+    uint64_t seed; /* of the noise rows */
+    char seed_text[24];
     float *half_x; /* rounded inputs: f16, or by DS4_ACT_Q8 */
     size_t n_half_x;
     const ds4_simd *simd; /* NULL: scalar */
@@ -30,28 +32,14 @@ typedef struct ref {
     size_t n_packed;
 } ref;
 
-#define STRICT_VARIANTS                                                                        \
-    (DS4_VARIANT_BIT(HC_STABLE) | DS4_VARIANT_BIT(NORM_RSQRT_DISABLE) |                        \
-     DS4_VARIANT_BIT(ROPE_EXP2_LOG2) | DS4_VARIANT_BIT(KV_RAW_F32) | DS4_VARIANT_BIT(ACT_Q8))
-
-static const ds4_row_info strict_row = {"strict", "NONE", "exact", STRICT_VARIANTS, false};
-/* The arithmetic of f16-staged matmul rows in the canonical order: both operands rounded to
- * f16, f32 products and sums. */
-static const ds4_row_info half_row = {"f16", "NARROW", "NRMSE(1e-3)",
-                                      DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE), true};
-
-static bool has_half(ds4_op op) { return op == DS4_OP_matmul || op == DS4_OP_matmul_id; }
-
-/* Row 0 strict, then f16 where an op has it, then compat where an op has it. */
 static uint32_t ref_n_row(const ds4_backend *b, ds4_op op) {
     (void)b;
-    return 1u + has_half(op) + (ds4_compat_find(op)->run != NULL);
+    return ds4_ref_n_row(op);
 }
 
 static const ds4_row_info *ref_row(const ds4_backend *b, ds4_op op, uint32_t i) {
     (void)b;
-    if (!i) return &strict_row;
-    return has_half(op) && i == 1 ? &half_row : &ds4_compat_find(op)->info;
+    return &ds4_ref_row_at(op, i)->info;
 }
 
 static ds4_status ref_buf_make(ds4_buf **out, void *p, size_t n, ds4_err *err) {
@@ -67,8 +55,9 @@ static ds4_status ref_buf_make(ds4_buf **out, void *p, size_t n, ds4_err *err) {
     return st;
 }
 
-static ds4_status ref_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err) {
-    (void)b;
+static ds4_status ref_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_type type,
+                              ds4_err *err) {
+    (void)b, (void)type;
     return ref_buf_make(out, NULL, n, err);
 }
 
@@ -124,7 +113,7 @@ static const char *ref_refuses(const ds4_backend *b, const ds4_call *c, uint32_t
 /* One call split into boxes along its longer side. */
 typedef struct job {
     ds4_op op;
-    ds4_compat_fn compat;    /* NULL: the reference */
+    ds4_ref_fn run;          /* NULL: the reference */
     const ds4_simd_op *simd; /* NULL: scalar */
     const ds4_simd *path;
     const float *packed;
@@ -142,7 +131,7 @@ static void run_part(void *user, uint32_t part) {
     if (j->by_x) box.x0 = from, box.x1 = to;
     else box.y0 = from, box.y1 = to;
     if (j->simd) j->simd->run(j->path, j->call, j->packed, box);
-    else if (j->compat) j->compat(j->call, box);
+    else if (j->run) j->run(j->call, box);
     else ds4_op_reference(j->op, j->call, box);
 }
 
@@ -174,12 +163,19 @@ out:
 
 /* Parts along the longer side; products along the rows of the weight, so that a row is decoded
  * by one part alone. */
-static void split(job *j, uint32_t n_thread) {
+static void run_job(ds4_pool *pool, job *j) {
+    uint32_t n_thread = ds4_pool_n_thread(pool);
+    ds4_op_grid(j->op, j->call->args, j->grid);
     uint64_t work = (uint64_t)j->grid[0] * j->grid[1] * unit_cost(j->op);
     j->by_x = j->grid[0] >= j->grid[1] || (j->simd && j->grid[0] >= 16 * n_thread);
     uint32_t longer = j->by_x ? j->grid[0] : j->grid[1];
     j->n_part = work < 65536 || n_thread == 1 ? 1 : n_thread * 4;
     if (j->n_part > longer) j->n_part = longer;
+    ds4_pool_run(pool, run_part, j, j->n_part);
+}
+
+void ds4_ref_split(ds4_pool *pool, ds4_op op, ds4_ref_fn run, const ds4_ref_call *c) {
+    run_job(pool, &(job){.op = op, .run = run, .call = c});
 }
 
 /* Rearranges the inputs of a product for the SIMD path. */
@@ -227,18 +223,22 @@ out:
 static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
     ds4_status st = DS4_OK;
     ref *r = (ref *)b;
-    ds4_ref_call rc = {.args = c->args, .wtype = c->wtype, .variants = c->variants};
-    job j = {.op = ds4_tap_table[c->tap].op, .call = &rc};
+    ds4_op op = ds4_tap_table[c->tap].op;
+    const ds4_ref_row *how = ds4_ref_row_at(op, row);
+    ds4_ref_call rc = {.args = c->args,
+                       .wtype = c->wtype,
+                       .variants = c->variants,
+                       .noise_key = ds4_rng_key(r->seed, ds4_tap_table[c->tap].name, c->layer),
+                       .row0 = c->row0,
+                       .n_col = c->n_col};
 
     for (uint32_t i = 0; i < c->n_bind; i++) rc.bind[i] = c->bind[i] ? c->bind[i]->p : NULL;
-    const ds4_row_info *info = ref_row(b, j.op, row);
-    if (info->tensor) TRY(round_inputs(r, c, &rc, err));
-    else if (row) j.compat = ds4_compat_find(j.op)->run;
-    else if (has_half(j.op) && ds4_act_is_rounded(&rc)) TRY(round_act(r, j.op, &rc, err));
-    ds4_op_grid(j.op, c->args, j.grid);
-    if (r->simd && !j.compat && ds4_simd_find_op(j.op)) TRY(pack_inputs(r, &j, err));
-    split(&j, ds4_pool_n_thread(r->pool));
-    ds4_pool_run(r->pool, run_part, &j, j.n_part);
+    job j = {.op = op, .run = how->run, .call = &rc};
+    if (how->info.tensor) TRY(round_inputs(r, c, &rc, err));
+    else if (!row && ds4_simd_find_op(op) && ds4_act_is_rounded(&rc))
+        TRY(round_act(r, op, &rc, err));
+    if (r->simd && !how->run && ds4_simd_find_op(op)) TRY(pack_inputs(r, &j, err));
+    run_job(r->pool, &j);
 out:
     return st;
 }
@@ -255,6 +255,7 @@ static bool ref_fact(const ds4_backend *b, uint32_t i, const char **key, const c
         {"driver", "scalar C, contraction off"},
         {"threads", r->n_thread},
         {"simd", r->simd ? r->simd->name : "scalar"},
+        {"noise_seed", r->seed_text},
     };
     if (i >= sizeof facts / sizeof *facts) return false;
     *key = facts[i][0], *value = facts[i][1];
@@ -276,18 +277,26 @@ static const ds4_backend_ops ref_ops = {
     ref_call,     ref_sync,       ref_fact,
 };
 
+uint32_t ds4_ref_n_thread(uint32_t wanted) {
+    long n = wanted ? (long)wanted : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 256 ? 256 : (uint32_t)n;
+}
+
+void ds4_ref_set_noise_seed(ds4_backend *b, uint64_t seed) {
+    ref *r = (ref *)b;
+    r->seed = seed;
+    snprintf(r->seed_text, sizeof r->seed_text, "%llu", (unsigned long long)seed);
+}
+
 ds4_status ds4_ref_open(ds4_backend **out, uint32_t n_thread, const char *simd, ds4_err *err) {
     ds4_status st = DS4_OK;
     ref *r = NULL;
 
-    if (!n_thread) {
-        long n = sysconf(_SC_NPROCESSORS_ONLN);
-        n_thread = n > 0 ? (uint32_t)n : 1;
-    }
-    if (n_thread > 256) n_thread = 256;
+    n_thread = ds4_ref_n_thread(n_thread);
     TRY(ds4_mem_alloc(&r, 1, sizeof *r, err));
     r->base.ops = &ref_ops;
     TRY(ds4_simd_find(&r->simd, simd, err));
+    ds4_ref_set_noise_seed(&r->base, 0);
     snprintf(r->n_thread, sizeof r->n_thread, "%u", n_thread);
     TRY(ds4_pool_new(&r->pool, n_thread, err));
     *out = &r->base, r = NULL;

@@ -40,7 +40,9 @@ static const ds4_row_info *vk_row(const ds4_backend *b, ds4_op op, uint32_t i) {
     return row ? &row->info : NULL;
 }
 
-static ds4_status vk_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_err *err) {
+static ds4_status vk_buf_new(ds4_backend *b, ds4_buf **out, size_t n, ds4_type type,
+                             ds4_err *err) {
+    (void)type;
     return ds4_vk_buffer_new(&((ds4_vk *)b)->memory, out, NULL, n, "a work buffer", err);
 }
 

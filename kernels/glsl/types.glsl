@@ -12,7 +12,7 @@ layout(constant_id = 3) const uint WTYPE = 0;
 layout(constant_id = 4) const uint VARIANTS = 0;
 
 const uint V_HC_STABLE = 1u, V_NORM_RSQRT_DISABLE = 2u, V_ROPE_EXP2_LOG2 = 4u, V_KV_RAW_F32 = 8u,
-           V_ACT_Q8 = 64u;
+           V_STORE_EXACT = 16u, V_ACT_Q8 = 128u;
 
 #if defined(STRICT) || defined(SAFE)
 #define PRECISE precise

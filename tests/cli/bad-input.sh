@@ -17,7 +17,7 @@ line() {
 line 64 'no command "frobnicate"' "$bin" frobnicate
 line 64 'no model: give -m FILE' "$bin" run -o "$t/x.h5"
 line 64 'no output' "$bin" run -m "$model"
-line 64 'wanted ref or vk' "$bin" run -m "$model" --engine cuda -o "$t/x.h5"
+line 64 'wanted ref, ref64 or vk' "$bin" run -m "$model" --engine cuda -o "$t/x.h5"
 line 64 'no built-in plan' "$bin" run -m "$model" --plan fastest -o "$t/x.h5"
 line 64 'no op, tap, route or variant' "$bin" run -m "$model" --set frob=1 -o "$t/x.h5"
 line 64 'has no row "tree"' "$bin" run -m "$model" --set rms_norm=tree -o "$t/x.h5"

@@ -11,7 +11,7 @@ run() {
 }
 
 run ref --engine ref
-for v in DS4_HC_STABLE=1 DS4_NORM_RSQRT_DISABLE=0 DS4_ROPE_EXP2_LOG2=1 DS4_KV_RAW_F32=1 DS4_ACT_Q8=1; do
+for v in DS4_HC_STABLE=1 DS4_NORM_RSQRT_DISABLE=0 DS4_ROPE_EXP2_LOG2=1 DS4_KV_RAW_F32=1 DS4_STORE_EXACT=1 DS4_ACT_Q8=1; do
     export "${v?}"
     run ref-variant --engine ref
     run vk-variant --engine vk --plan strict
