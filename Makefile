@@ -1,10 +1,18 @@
 # ds4-drift. `make help` lists the targets; config=release|debug|asan|ubsan|tsan|cov chooses a build.
 config ?= release
+# VULKAN=0 leaves the Vulkan engine and its kernels out: no header, loader or glslc is needed, and
+# `--engine vk` answers with exit status 4. Such a build has a folder of its own.
+VULKAN ?= 1
+ifeq ($(filter 0 1,$(VULKAN)),)
+$(error VULKAN=$(VULKAN): wanted 0 or 1)
+endif
+# with_vulkan TEXT: the text, or nothing with VULKAN=0.
+with_vulkan = $(if $(filter 1,$(VULKAN)),$(1))
 CC     ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-B   := build/$(config)
+B   := build/$(config)$(if $(filter 0,$(VULKAN)),-novulkan)
 BIN := $(B)/ds4-drift
 
 # What the build needs, what `make test` needs beside it, and what the browser check needs.
@@ -14,7 +22,13 @@ PKG_TEST    := clang spirv-tools vulkan-validationlayers libmpfr-dev
 PKG_BROWSER := chromium nodejs
 PKG_NODE    := nodejs npm
 
-LIBS := hdf5 gsl libxxhash jansson vulkan
+LIBS := hdf5 gsl libxxhash jansson $(call with_vulkan,vulkan)
+
+ifeq ($(VULKAN),0)
+PKG_VULKAN := libvulkan-dev glslc mesa-vulkan-drivers spirv-tools vulkan-validationlayers
+PKG_BUILD  := $(filter-out $(PKG_VULKAN),$(PKG_BUILD))
+PKG_TEST   := $(filter-out $(PKG_VULKAN),$(PKG_TEST))
+endif
 
 # -ffp-contract=off: the reference's bits are the contract, and a fused multiply-add has others.
 # -fno-math-errno: sqrtf becomes the correctly rounded instruction without a call; no result changes.
@@ -40,11 +54,14 @@ CPPFLAGS += -I. $(PC_CFLAGS)
 CFLAGS   += $(CSTD) $(OPT) $(CWARN)
 LDLIBS   += $(PC_LIBS) -lhdf5_serial_hl -lpthread -lm
 
-LIB_SRC  := $(wildcard engine/*.c engine/*/*.c drift/*.c reports/*.c)
+# engine/vk/vk_none.c stands in for the rest of engine/vk.
+LEFT_OUT := $(if $(filter 0,$(VULKAN)),$(wildcard engine/vk/*.c) tests/test_vk.c,engine/vk/vk_none.c)
+LIB_SRC  := $(filter-out $(LEFT_OUT),$(wildcard engine/*.c engine/*/*.c drift/*.c reports/*.c)) \
+            $(if $(filter 0,$(VULKAN)),engine/vk/vk_none.c)
 CMD_SRC  := $(wildcard drift/cmd/*.c)
 LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 CMD_OBJ  := $(CMD_SRC:%.c=$(B)/%.o)
-TESTS    := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
+TESTS    := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out $(LEFT_OUT),$(wildcard tests/test_*.c)))
 
 # V=1 shows every command.
 ifeq ($(V),1)
@@ -64,8 +81,12 @@ all: $(BIN) ## builds the program, build/<config>/ds4-drift
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "settings of any target: config=release|debug|asan|ubsan|tsan|cov; CC=gcc|clang; V=1 shows commands;"
+	@echo "  VULKAN=0 builds without Vulkan, in build/<config>-novulkan: --engine vk answers with exit status 4"
 
+ifeq ($(VULKAN),1)
 include kernels/kernels.mk
+endif
 include reports/reports.mk
 
 $(B)/%.o: %.c

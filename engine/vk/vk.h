@@ -20,9 +20,10 @@ typedef struct ds4_vk_options {
 /* Opens a device, reflects and checks every row of the manifest. opt may be NULL: first fit
  * device, no validation.
  *
- * Errors: DS4_ERR_ENVIRONMENT without a loader, driver or fit device, and where a strict row
- * needs a feature that the device lacks; DS4_ERR_USAGE for a device index past the last;
- * DS4_ERR_INTERNAL when a row disagrees with its SPIR-V.
+ * Errors: DS4_ERR_ENVIRONMENT without a loader, driver or fit device, where a strict row needs
+ * a feature that the device lacks, and always in a build with VULKAN=0 (vk_none.c);
+ * DS4_ERR_USAGE for a device index past the last; DS4_ERR_INTERNAL when a row disagrees with
+ * its SPIR-V.
  * Owns: the caller ends *out with out->ops->close. */
 ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err);
 
@@ -40,7 +41,8 @@ typedef struct ds4_vk_device_info {
 } ds4_vk_device_info;
 
 /* All devices in the loader's order; none is DS4_OK with *n = 0, and so is a loader without any
- * driver. Owns: the caller frees *out with ds4_mem_free. */
+ * driver. A build with VULKAN=0 gives DS4_ERR_ENVIRONMENT.
+ * Owns: the caller frees *out with ds4_mem_free. */
 ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *err);
 
 #endif

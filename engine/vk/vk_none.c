@@ -1,0 +1,17 @@
+/* Stands in for the Vulkan engine in a build with VULKAN=0 (Makefile). */
+#include "engine/vk/vk.h"
+
+static ds4_status absent(ds4_err *err) {
+    return ds4_err_set(err, DS4_ERR_ENVIRONMENT, DS4_HERE,
+                       "engine vk: this program was built without Vulkan (VULKAN=0)");
+}
+
+ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err) {
+    (void)out, (void)opt;
+    return absent(err);
+}
+
+ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *err) {
+    (void)out, (void)n;
+    return absent(err);
+}
