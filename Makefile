@@ -24,6 +24,9 @@ PKG_NODE    := nodejs npm
 
 LIBS := hdf5 gsl libxxhash jansson $(call with_vulkan,vulkan)
 
+# What the digest table needs: a second compiler and another CPU.
+PKG_BITS := clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+
 ifeq ($(VULKAN),0)
 PKG_VULKAN := libvulkan-dev glslc mesa-vulkan-drivers spirv-tools vulkan-validationlayers
 PKG_BUILD  := $(filter-out $(PKG_VULKAN),$(PKG_BUILD))
@@ -61,7 +64,9 @@ LIB_SRC  := $(filter-out $(LEFT_OUT),$(wildcard engine/*.c engine/*/*.c drift/*.
 CMD_SRC  := $(wildcard drift/cmd/*.c)
 LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 CMD_OBJ  := $(CMD_SRC:%.c=$(B)/%.o)
+ENGINE_OBJ := $(filter $(B)/engine/%,$(LIB_OBJ))
 TESTS    := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out $(LEFT_OUT),$(wildcard tests/test_*.c)))
+BITS     := $(B)/tests/bits
 
 # V=1 shows every command.
 ifeq ($(V),1)
@@ -97,6 +102,14 @@ $(B)/%.o: %.c
 $(BIN): $(LIB_OBJ) $(CMD_OBJ) $(KERNEL_OBJ)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# The engine alone: with VULKAN=0 and -ffunction-sections it links without any library, so that it can be
+# cross-built. --gc-sections: what it never calls (reading JSON) is dropped, and the need for a library with it.
+$(BITS): $(BITS).o $(ENGINE_OBJ) $(KERNEL_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -Wl,--gc-sections -o $@ $^ $(PC_LIBS) -lpthread -lm
+
+-include $(BITS).d
 
 $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/support.o $(LIB_OBJ) $(KERNEL_OBJ)
 	$(call say,LINK,$@)
@@ -161,7 +174,7 @@ test: ## installs what is missing, builds, runs every test (the default command 
 	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
 	@$(MAKE) --no-print-directory -j$$(nproc) test-run
 
-test-run: all $(TESTS)
+test-run: all $(TESTS) $(BITS)
 	@PLANT_LDFLAGS='$(filter -fsanitize=%,$(OPT))' sh tests/run.sh $(BIN) $(TESTS)
 
 check: ## the whole gate: tests, sanitizers, layers, tables, format, digests, browser
@@ -169,9 +182,10 @@ check: ## the whole gate: tests, sanitizers, layers, tables, format, digests, br
 	@$(MAKE) --no-print-directory -j$$(nproc) config=asan test-run
 	@$(MAKE) --no-print-directory check-format check-tables check-bits check-browser
 
-check-bits: ## one digest per fixture over compilers, optimisation levels, threads and chunkings
-	@$(call INSTALL,$(PKG_BUILD) $(PKG_TEST))
-	@sh tests/check_bits.sh
+check-bits: ## one digest per fixture over compilers, levels, SIMD paths, threads, chunkings, aarch64 (quick=1: three builds)
+	@$(call INSTALL,$(PKG_BUILD) $(if $(quick),clang,$(PKG_BITS)))
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@sh tests/check_bits.sh $(if $(quick),--quick) $(BIN)
 
 FLASH ?= build/flash-q4k.gguf
 bench-flash: $(BIN) $(B)/tests/bench ## makes a model of the real dimensions (5.5 GB in build/) and measures the reference on it
