@@ -603,6 +603,8 @@ static void test_json_deep_or_foreign_bytes_are_refused(void **state) {
     assert_int_equal(open_bytes("[]", 2, &err), DS4_ERR_FORMAT);
     assert_non_null(strstr(err.message, "an array, wanted an object"));
     assert_int_equal(open_bytes("{\"version\":\"\xff\"}", 15, &err), DS4_ERR_FORMAT);
+    assert_int_equal(open_bytes("{", ((size_t)16 << 20) + 1, &err), DS4_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "16777217 bytes, at most"));
     assert_int_equal(open_bytes("GGUF\3\0\0\0", 8, &err), DS4_ERR_FORMAT);
     free(p);
 }

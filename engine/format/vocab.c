@@ -7,7 +7,7 @@
 #include "engine/base/mem.h"
 #include "engine/format/alphabet.h"
 
-#define MAX_BYTES ((size_t)32 << 20)
+#define MAX_BYTES ((size_t)16 << 20)
 
 typedef struct reader {
     ds4_vocab *v;

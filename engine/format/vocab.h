@@ -13,7 +13,7 @@
  * in the vocabulary; each of the 256 bytes is a token, so that every text has ids and ids give
  * the text back.
  *
- * Limits: 32 MiB of JSON; a hostile file gives DS4_ERR_FORMAT and one line, never more memory
+ * Limits: 16 MiB of JSON; a hostile file gives DS4_ERR_FORMAT and one line, never more memory
  * than a multiple of its bytes. */
 #include "engine/format/split.h"
 
