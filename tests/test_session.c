@@ -453,6 +453,25 @@ static void test_session_rewind_forgets_the_other_future(void **state) {
     ds4_session_free(s);
 }
 
+/* What was kept of a future that is gone is not gone back to. */
+static void test_session_rewind_leaves_a_kept_other_future(void **state) {
+    (void)state;
+    ds4_err err;
+    int32_t mixed[40];
+    ds4_session *s = new_session(4), *fresh = new_session(16);
+    memcpy(mixed, text, sizeof mixed);
+    for (uint32_t i = 18; i < 40; i++) mixed[i] = text[100 - i];
+    eval(s, text, 20, DS4_PREFILL);
+    test_ok(ds4_session_keep(s, &err), &err);
+    test_ok(ds4_session_rewind(s, 18, &err), &err); /* within the reach */
+    eval(s, mixed + 18, 22, DS4_PREFILL);
+    test_ok(ds4_session_rewind(s, 24, &err), &err); /* past it */
+    eval(fresh, mixed, 24, DS4_PREFILL);
+    assert_true(hash_logits(s) == hash_logits(fresh));
+    assert_memory_equal(ds4_session_tokens(s), mixed, 24 * sizeof *mixed);
+    ds4_session_free(s), ds4_session_free(fresh);
+}
+
 static void test_session_rewind_uses_the_nearest_kept_snapshot(void **state) {
     (void)state;
     ds4_err err;
@@ -759,6 +778,7 @@ int main(void) {
     const struct CMUnitTest first[] = {
         cmocka_unit_test(test_session_rewind_is_exact),
         cmocka_unit_test(test_session_rewind_forgets_the_other_future),
+        cmocka_unit_test(test_session_rewind_leaves_a_kept_other_future),
         cmocka_unit_test(test_session_rewind_uses_the_nearest_kept_snapshot),
         cmocka_unit_test(test_session_rewind_after_a_restore),
         cmocka_unit_test(test_session_sync_keeps_the_common_prefix),

@@ -85,7 +85,7 @@ static ds4_status put(void *user, const void *p, size_t n, ds4_err *err) {
     bytes *b = user;
     if (b->cap && b->n + n > b->cap) return ds4_err_set(err, DS4_ERR_IO, DS4_HERE, "full");
     b->p = realloc(b->p, b->n + n + 1);
-    memcpy(b->p + b->n, p, n);
+    if (n) memcpy(b->p + b->n, p, n);
     b->n += n;
     return DS4_OK;
 }
