@@ -340,9 +340,10 @@ static void check_class(const spec_class *c) {
     assert_int_equal(decode.n_bad, 0);
     same_trace(&decode, &j.own, c->name);
     check_met(c, &count);
-    trace strict = engine_trace(e, f, "strict", token, c->n_tok, 0);
+    uint32_t n_strict = c->n_tok < 132 ? c->n_tok : 132;
+    trace strict = engine_trace(e, f, "strict", token, n_strict, 0);
     assert_int_equal(strict.n_bad, 0);
-    trace t = engine_trace(e, f, "strict", token, c->n_tok, c->n_tok);
+    trace t = engine_trace(e, f, "strict", token, n_strict, n_strict);
     snprintf(what, sizeof what, "%s, strict, one batch", c->name);
     same_trace(&strict, &t, what);
     free(t.hash);
