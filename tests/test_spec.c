@@ -1,4 +1,4 @@
-/* The plan `compat` against a second implementation of spec/model.md (tests/spec_model.h), in
+/* The plan `compat` against a second implementation of model.md (tests/spec_model.h), in
  * every bit of every tap, on models of every shape class of its section 8; prefill in any
  * chunking against decode, for `compat` and `strict`; metadata in every form that it allows;
  * and the mistakes of its appendix D, each of which must be found.
