@@ -1,6 +1,6 @@
 #ifndef DS4_TESTS_SPEC_FORMAT_H
 #define DS4_TESTS_SPEC_FORMAT_H
-/* The file and the small formats of tests/spec_model.h: a second reading of spec/model.md 1.1
+/* The file and the small formats of tests/spec_model.h: a second reading of model.md 1.1
  * to 1.4 and 3.0. Files are those that a test has written, so nothing is checked. */
 #include <math.h>
 #include <stdbool.h>

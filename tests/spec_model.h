@@ -1,6 +1,6 @@
 #ifndef DS4_TESTS_SPEC_MODEL_H
 #define DS4_TESTS_SPEC_MODEL_H
-/* A second implementation of spec/model.md, for tests: token by token, scalar, straight from
+/* A second implementation of model.md, for tests: token by token, scalar, straight from
  * the text, with its own reading of the file and its own decoding of blocks. It shares nothing
  * with the engine but the names of the taps and the grid of IQ2_XXS, a data table whose digest
  * tests/test_quant.c checks. Section numbers are those of model.md.

@@ -1,4 +1,4 @@
-/* The plan `compat` against a second implementation of spec/model.md (tests/spec_model.h), in
+/* The plan `compat` against a second implementation of model.md (tests/spec_model.h), in
  * every bit of every tap, on models of every shape class of its section 8; prefill in any
  * chunking against decode, for `compat` and `strict`; metadata in every form that it allows;
  * and the mistakes of its appendix D, each of which must be found.
@@ -241,15 +241,17 @@ static bool see(void *user, const ds4_tap_event *e) {
     return true;
 }
 
-/* chunk 0: decode. */
+/* edit: of the plan, or NULL. chunk 0: decode. */
 static trace engine_trace(ds4_engine *e, const spec_file *f, const char *plan_name,
-                          const int32_t *token, uint32_t n_tok, uint32_t chunk) {
+                          const char *edit, const int32_t *token, uint32_t n_tok,
+                          uint32_t chunk) {
     trace t = trace_new(f, n_tok);
     ds4_plan *p = NULL;
     ds4_session *s = NULL;
     ds4_err err = {0};
     test_ok(ds4_engine_plan(e, &p, &err), &err);
     test_ok(ds4_plan_named(p, plan_name, &err), &err);
+    if (edit) test_ok(ds4_plan_edit(p, edit, &err), &err);
     test_ok(ds4_session_new(&s, e, p, n_tok, chunk ? chunk : 1, &err), &err);
     ds4_session_observe(s, &(ds4_observer){wants, see, NULL, &t});
     test_ok(ds4_session_eval(s, token, n_tok, chunk ? DS4_PREFILL : DS4_DECODE, &err), &err);
@@ -331,7 +333,7 @@ static void check_class(const spec_class *c) {
     spec_counts count;
     char what[96];
 
-    trace decode = engine_trace(e, f, "compat", token, c->n_tok, 0);
+    trace decode = engine_trace(e, f, "compat", NULL, token, c->n_tok, 0);
     judge j = judge_model(f, &decode, token, SPEC_RIGHT, &count);
     if (j.differs)
         fail_msg("%s: %s differs from model.md at position %u, layer %u", c->name,
@@ -340,14 +342,15 @@ static void check_class(const spec_class *c) {
     assert_int_equal(decode.n_bad, 0);
     same_trace(&decode, &j.own, c->name);
     check_met(c, &count);
-    trace strict = engine_trace(e, f, "strict", token, c->n_tok, 0);
+    uint32_t n_strict = c->n_tok < 132 ? c->n_tok : 132;
+    trace strict = engine_trace(e, f, "strict", NULL, token, n_strict, 0);
     assert_int_equal(strict.n_bad, 0);
-    trace t = engine_trace(e, f, "strict", token, c->n_tok, c->n_tok);
+    trace t = engine_trace(e, f, "strict", NULL, token, n_strict, n_strict);
     snprintf(what, sizeof what, "%s, strict, one batch", c->name);
     same_trace(&strict, &t, what);
     free(t.hash);
     for (uint32_t chunk = 7; chunk; chunk = chunk == 7 && c == classes ? c->n_tok : 0) {
-        t = engine_trace(e, f, "compat", token, c->n_tok, chunk);
+        t = engine_trace(e, f, "compat", NULL, token, c->n_tok, chunk);
         snprintf(what, sizeof what, "%s, compat, chunks of %u", c->name, chunk);
         same_trace(&decode, &t, what);
         free(t.hash);
@@ -407,7 +410,7 @@ static void check_mistake(const spec_class *c, spec_mistake from, spec_mistake t
     spec_file *f = make_model(c, 5);
     int32_t *token = make_tokens(f, c->n_tok);
     ds4_engine *e = test_engine("ref", path);
-    trace t = engine_trace(e, f, "compat", token, c->n_tok, 0);
+    trace t = engine_trace(e, f, "compat", NULL, token, c->n_tok, 0);
     for (spec_mistake k = from; k < to; k++) {
         judge j = judge_model(f, &t, token, k, NULL);
         uint32_t last = c->n_tok - 1;
@@ -433,6 +436,21 @@ static void test_mistakes_are_found(void **state) {
     (void)state;
     check_mistake(&mistaken, SPEC_RIGHT, SPEC_TIE_HIGH);
     check_mistake(&mistaken_tie, SPEC_TIE_HIGH, SPEC_N_MISTAKE);
+}
+
+/* A fault of the engine's: one call by another row. */
+static void test_another_row_is_found(void **state) {
+    (void)state;
+    enum { N = 12 };
+    spec_file *f = make_model(&mistaken, 5);
+    int32_t *token = make_tokens(f, N);
+    ds4_engine *e = test_engine("ref", path);
+    trace t = engine_trace(e, f, "compat", "tap:attn_low@2=strict", token, N, N);
+    judge j = judge_model(f, &t, token, SPEC_RIGHT, NULL);
+    assert_true(j.differs && j.tap == DS4_TAP_attn_low && j.layer == 2 && j.pos == 0);
+    free(t.hash), free(j.own.hash), free(token);
+    ds4_engine_close(e);
+    spec_close(f);
 }
 
 /* ---- marks: appendix D.3 to D.7 ---- */
@@ -693,13 +711,13 @@ static void test_metadata_in_every_form_is_read(void **state) {
     spec_file *f = make_model(&classes[0], 7);
     int32_t *token = make_tokens(f, N);
     ds4_engine *e = test_engine("ref", path);
-    trace want = engine_trace(e, f, "compat", token, N, 0);
+    trace want = engine_trace(e, f, "compat", NULL, token, N, 0);
     ds4_engine_close(e);
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         write_form(f, &forms[i], other_path);
         spec_file *g = spec_open(other_path);
         e = test_engine("ref", other_path);
-        trace got = engine_trace(e, g, "compat", token, N, N);
+        trace got = engine_trace(e, g, "compat", NULL, token, N, N);
         same_trace(&want, &got, "another form");
         judge j = judge_model(g, &want, token, SPEC_RIGHT, NULL);
         assert_false(j.differs);
@@ -729,6 +747,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_classes_have_the_bits_of_the_text),
         cmocka_unit_test(test_mistakes_are_found),
+        cmocka_unit_test(test_another_row_is_found),
         cmocka_unit_test(test_marks),
         cmocka_unit_test(test_metadata_in_every_form_is_read),
     };
