@@ -18,20 +18,22 @@ layout(push_constant) uniform PC { ds4_args_hc_split a; };
 float op_exp(float z) { return f_exp(z); }
 float op_tanh(float z) { return f_tanh(z); }
 float op_div(float p, float q) { return f_div(p, q); }
+float op_plain_logistic(float z) {
+    precise float d = 1.0 + f_exp(-z);
+    return fz(f_div(1.0, d));
+}
 #else
 float op_exp(float z) { return exp(z); }
 float op_tanh(float z) { return tanh(z); }
+float op_plain_logistic(float z) {
+    PRECISE float s = 1.0 / (1.0 + exp(-z));
+    return s;
+}
 float op_div(float p, float q) {
     PRECISE float d = p / q;
     return d;
 }
 #endif
-
-/* The formula that HC_STABLE replaces. */
-float plain_logistic(float z) {
-    PRECISE float d = 1.0 + op_exp(-z);
-    return fz(op_div(1.0, d));
-}
 
 float inverse_sum(vec4 v) {
     PRECISE float s01 = v.x + v.y;
@@ -53,7 +55,7 @@ void main() {
     for (uint i = 0u; i < 8u; i++) {
         float z = MAD(mix_in[at + i], scale[i / 4u], base[i]);
         PRECISE float hz = 0.5 * z;
-        PRECISE float h = stable ? op_tanh(hz) : plain_logistic(z);
+        PRECISE float h = stable ? op_tanh(hz) : op_plain_logistic(z);
         PRECISE float half_h = 0.5 * h;
         PRECISE float mid = half_h + 0.5;
         PRECISE float pre = (stable ? mid : h) + a.eps;

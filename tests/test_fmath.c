@@ -71,12 +71,12 @@ static const struct function {
     uint32_t hard; /* bits of the input with the largest error of all */
 } functions[] = {
     {"exp", ds4_exp, exp, -36.0f, 88.7228f, 0xbcb4bdc2},
-    {"exp2", ds4_exp2, exp2, -52.0f, 127.99f, 0xc1c86ad8},
-    {"log1p", ds4_log1p, log1p, 0.0f, 1.0f, 0x3af381a1},
-    {"sigmoid", ds4_sigmoid, ref_sigmoid, -40.0f, 40.0f, 0xb8e01fa9},
-    {"tanh", ds4_tanh, tanh, -12.0f, 12.0f, 0xbcfaeab9},
-    {"sqrt_softplus", ds4_sqrt_softplus, ref_sqrt_softplus, -72.0f, 100.0f, 0x3efba21a},
-    {"rsqrt", ds4_rsqrt, ref_rsqrt, 0x1p-126f, 0x1.fffffep127f, 0x2cdca352},
+    {"exp2", ds4_exp2, exp2, -52.0f, 127.99f, 0xbd39e334},
+    {"log1p", ds4_log1p, log1p, 0.0f, 1.0f, 0x39fecdd7},
+    {"sigmoid", ds4_sigmoid, ref_sigmoid, -40.0f, 40.0f, 0xc02da168},
+    {"tanh", ds4_tanh, tanh, -12.0f, 12.0f, 0x3f11480b},
+    {"sqrt_softplus", ds4_sqrt_softplus, ref_sqrt_softplus, -72.0f, 100.0f, 0xc1d3651b},
+    {"rsqrt", ds4_rsqrt, ref_rsqrt, 0x1p-126f, 0x1.fffffep127f, 0x00ce2712},
 };
 
 static bool within(const worst *w) { return w->ulp <= DS4_FMATH_ULP; }
