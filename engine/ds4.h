@@ -99,7 +99,8 @@ ds4_status ds4_session_keep(ds4_session *s, ds4_err *err);
 /* ---- snapshots ----
  *
  * The DSV4 payload of model.md 4.5, whatever the engine: engine/kv/snapshot.h. It names no
- * model and no plan. */
+ * model and no plan. It holds f32: an engine whose state is wider (ref64) writes none,
+ * DS4_ERR_USAGE, and starts from another engine's as from any f32. */
 
 /* Bytes of a snapshot of now. */
 uint64_t ds4_session_snapshot_bytes(const ds4_session *s);

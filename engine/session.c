@@ -306,7 +306,14 @@ static ds4_status write_to(ds4_session *s, const ds4_snapshot_sink *to, ds4_err 
     ds4_status st = DS4_OK;
     const ds4_snapshot_shape shape = shape_of(s);
     const ds4_kv_rows rows = rows_of(s);
+    const ds4_backend_ops *ops = s->engine->backend->ops;
 
+    if (ops->wide)
+        RAISE(
+            DS4_ERR_USAGE,
+            "engine %s: its state is wider than the f32 of a snapshot, which would not resume "
+            "it in every bit",
+            ops->name);
     TRY(go_to(s, s->n_tok, true, err));
     TRY(ds4_snapshot_write(to, &shape, s->token, s->n_tok, s->logits, &rows, err));
 out:

@@ -74,6 +74,8 @@ typedef struct ds4_backend_ops {
     /* Provenance as key and value, e.g. "device", "driver", "float_controls", "spirv.<row>".
      * false past the last one. */
     bool (*fact)(const ds4_backend *b, uint32_t i, const char **key, const char **value);
+    /* Its state holds more than the f32 that buf_read gives and buf_write takes. */
+    bool wide;
 } ds4_backend_ops;
 
 struct ds4_backend {

@@ -271,11 +271,19 @@ static void ref_close(ds4_backend *b) {
     ds4_mem_free(r);
 }
 
-static const ds4_backend_ops ref_ops = {
-    "ref",        ref_close,      ref_n_row,     ref_row,      ref_buf_new,
-    ref_buf_free, ref_buf_weight, ref_buf_write, ref_buf_read, ref_refuses,
-    ref_call,     ref_sync,       ref_fact,
-};
+static const ds4_backend_ops ref_ops = {.name = "ref",
+                                        .close = ref_close,
+                                        .n_row = ref_n_row,
+                                        .row = ref_row,
+                                        .buf_new = ref_buf_new,
+                                        .buf_free = ref_buf_free,
+                                        .buf_weight = ref_buf_weight,
+                                        .buf_write = ref_buf_write,
+                                        .buf_read = ref_buf_read,
+                                        .refuses = ref_refuses,
+                                        .call = ref_call,
+                                        .sync = ref_sync,
+                                        .fact = ref_fact};
 
 uint32_t ds4_ref_n_thread(uint32_t wanted) {
     long n = wanted ? (long)wanted : sysconf(_SC_NPROCESSORS_ONLN);

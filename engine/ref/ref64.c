@@ -158,7 +158,8 @@ static const ds4_backend_ops ref64_ops = {.name = "ref64",
                                           .refuses = refuses,
                                           .call = call,
                                           .sync = sync,
-                                          .fact = fact};
+                                          .fact = fact,
+                                          .wide = true};
 
 ds4_status ds4_ref64_open(ds4_backend **out, uint32_t n_thread, ds4_err *err) {
     ds4_status st = DS4_OK;

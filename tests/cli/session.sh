@@ -79,5 +79,7 @@ expect 65 "$bin" run -m "$model" --tokens "$t/44.tokens" --dump hash --load-sess
 says "layer count is 8, wanted 6"
 expect 64 "$bin" run -m "$model" --fixtures short_italian_fact,long_code_audit --dump hash --save-session "$t/no.dsv4" -o "$t/no.h5"
 says "a session file with 2 fixtures, wanted one fixture"
+# The oracle's state is wider than a payload.
+refuses 64 "engine ref64: its state is wider than the f32 of a snapshot" --engine ref64 --plan default --tokens "$t/39.tokens" --save-session "$t/no.dsv4"
 expect 65 "$bin" info --session "$t/whole.h5"
 expect 64 "$bin" info --session
