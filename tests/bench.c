@@ -204,7 +204,8 @@ static ds4_status measure(ds4_engine *e, const ds4_plan *plan, uint32_t n_prompt
     print_profile(t1 - t0);
     if (n_decode) {
         t0 = now_s();
-        TRY(ds4_session_eval(s, token + n_prompt, n_decode, DS4_DECODE, err));
+        for (uint32_t i = 0; i < n_decode; i++) /* one at a time: each has its logits */
+            TRY(ds4_session_eval(s, token + n_prompt + i, 1, DS4_DECODE, err));
         t1 = now_s();
         printf("%u decode steps: %.2f s, %.3f tokens/s\n", n_decode, t1 - t0,
                n_decode / (t1 - t0));

@@ -270,13 +270,26 @@ static bool ends(const char *name, size_t n, const char *tail) {
     return n >= k && !memcmp(name + n - k, tail, k);
 }
 
-static uint64_t read_bytes(const ds4_config *c, const char *name, size_t n, const uint64_t *ne,
-                           uint64_t n_bytes) {
-    if (ends(name, n, "token_embd.weight") || ends(name, n, "ffn_gate_tid2eid.weight") ||
-        ends(name, n, "_compressor_ape.weight"))
-        return ne[1] ? n_bytes / ne[1] : 0;
-    if (ends(name, n, "_exps.weight")) return ne[2] ? n_bytes / ne[2] * c->n_expert_used : 0;
-    return n_bytes;
+/* Rows are looked up in these, not multiplied. */
+static bool is_lookup(const char *name, size_t n) {
+    return ends(name, n, "token_embd.weight") || ends(name, n, "ffn_gate_tid2eid.weight") ||
+           ends(name, n, "_compressor_ape.weight");
+}
+
+/* What one decoded token costs: bytes of weights read and multiply-adds. */
+typedef struct cost {
+    uint64_t n_byte, n_mac;
+} cost;
+
+static void add_cost(cost *sum, const ds4_config *c, const char *name, size_t n,
+                     const uint64_t *ne, uint32_t n_dim, uint64_t n_byte) {
+    uint64_t n_elem = 1, share = 1, of = 1; /* share / of: the part of a tensor that is used */
+    for (uint32_t k = 0; k < n_dim; k++) n_elem *= ne[k];
+    if (is_lookup(name, n)) of = ne[1];
+    else if (ends(name, n, "_exps.weight")) share = c->n_expert_used, of = ne[2];
+    if (!of) return;
+    sum->n_byte += n_byte / of * share;
+    if (n_dim > 1 && !is_lookup(name, n)) sum->n_mac += n_elem / of * share;
 }
 
 /* The cache of model.md section 6, in f32: raw windows, compressed rows and indexer rows. */
@@ -290,14 +303,15 @@ static uint64_t cache_bytes(const ds4_config *c, uint64_t n_ctx) {
     return bytes;
 }
 
-static void print_cost(const ds4_config *c, uint64_t weight_bytes) {
+static void print_cost(const ds4_config *c, const cost *token) {
     static const uint64_t contexts[] = {4096, 131072, 1048576};
     double per_token = 0.0;
     for (uint32_t il = 0; il < c->n_layer; il++)
         if (c->ratio[il])
             per_token += 4.0 * (c->d_head + (c->ratio[il] == 4 ? c->d_idx : 0)) / c->ratio[il];
     printf("weights read per decoded token, selection included: %" PRIu64 " bytes\n",
-           weight_bytes);
+           token->n_byte);
+    printf("multiply-adds with weights per token: %" PRIu64 "\n", token->n_mac);
     printf("cache: windows %" PRIu64 " bytes, then %.1f bytes per token of context\n",
            4 * (uint64_t)c->n_layer * c->window * c->d_head, per_token);
     for (size_t i = 0; i < sizeof contexts / sizeof *contexts; i++)
@@ -306,24 +320,26 @@ static void print_cost(const ds4_config *c, uint64_t weight_bytes) {
 }
 
 static void print_file(const ds4_gguf *g, const ds4_config *c) {
-    uint64_t all = 0, read = 0;
+    uint64_t all = 0;
+    cost token = {0};
     size_t n_file;
     for (uint64_t i = 0; i < ds4_gguf_n_tensor(g); i++) {
         const ds4_tensor *t = ds4_gguf_tensor(g, i);
         all += t->n_bytes;
-        read += read_bytes(c, t->name.p, t->name.n, t->ne, t->n_bytes);
+        add_cost(&token, c, t->name.p, t->name.n, t->ne, t->n_dim, t->n_bytes);
     }
     (void)ds4_gguf_bytes(g, &n_file);
     printf("file %zu bytes, tensors %" PRIu64 " bytes%s\n", n_file, all,
            all > n_file ? " (overlapping)" : "");
-    print_cost(c, read);
+    print_cost(c, &token);
 }
 
 /* ---- make ---- */
 
 static void print_layout(const ds4_make *m) {
     const ds4_config *c = ds4_make_config(m);
-    uint64_t all = 0, read = 0;
+    uint64_t all = 0;
+    cost token = {0};
     print_shape(c);
     for (uint32_t i = 0; i < ds4_make_n_tensor(m); i++) {
         const ds4_make_tensor *t = ds4_make_tensor_at(m, i);
@@ -331,11 +347,11 @@ static void print_layout(const ds4_make *m) {
         for (uint32_t k = 1; k < t->n_dim; k++) printf(", %" PRIu64, t->ne[k]);
         printf("] at %" PRIu64 ", %" PRIu64 " bytes\n", t->offset, t->n_bytes);
         all += t->n_bytes;
-        read += read_bytes(c, t->name, strlen(t->name), t->ne, t->n_bytes);
+        add_cost(&token, c, t->name, strlen(t->name), t->ne, t->n_dim, t->n_bytes);
     }
     printf("file %" PRIu64 " bytes, data from byte %" PRIu64 ", tensors %" PRIu64 " bytes\n",
            ds4_make_file_bytes(m), ds4_make_head_bytes(m), all);
-    print_cost(c, read);
+    print_cost(c, &token);
 }
 
 static bool tell(void *user, uint64_t done, uint64_t all) {

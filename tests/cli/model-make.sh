@@ -11,6 +11,7 @@ expect 0 "$bin" model info "$t/a.gguf"
 says 'layers 6, width 256, vocabulary 512'
 says 'file 8741696 bytes, tensors 8720356 bytes'
 says 'weights read per decoded token, selection included: 6350588 bytes'
+says 'multiply-adds with weights per token: 6539264'
 says 'cache at context 4096: 2826240 bytes'
 
 # Equal options, equal bytes; one of them changed, others.
