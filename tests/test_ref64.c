@@ -44,7 +44,7 @@ static float *logits_of(ds4_engine *e, const int32_t *token, uint32_t n, const c
 
 typedef struct input {
     const char *name, *model;
-    uint32_t n_tok;
+    uint32_t n_tok;  /* positions evaluated, from the start of the file */
     uint32_t n_same; /* positions from the start with the stored logits, see below */
 } input;
 
@@ -56,13 +56,13 @@ static const input inputs[] = {{"chat_number", "ds4-tiny-q4k", 17, 17},
                                {"code_64", "ds4-tiny-q4k", 64, 64},
                                {"code_64.q2", "ds4-tiny-q2", 64, 64},
                                {"italian_96", "ds4-tiny-q4k", 96, 68},
-                               {"english_520", "ds4-tiny-q4k", 520, 95}};
+                               {"english_520", "ds4-tiny-q4k", 128, 95}};
 enum { N_INPUT = sizeof inputs / sizeof *inputs };
 
 static ds4_engine *open_tiny(const char *engine, const input *in, int32_t **token) {
     char path[256];
     snprintf(path, sizeof path, "fixtures/vectors/oracle/%s.tokens", in->name);
-    assert_int_equal(test_read_tokens(path, token), in->n_tok);
+    assert_true(test_read_tokens(path, token) >= in->n_tok);
     snprintf(path, sizeof path, "fixtures/tiny/%s.gguf", in->model);
     return test_engine(engine, path);
 }
@@ -75,7 +75,7 @@ static float *stored_logits(const input *in) {
     char *bytes = test_read_file(path, &n);
     size_t head = 10 + (size_t)((unsigned char)bytes[8] | (unsigned char)bytes[9] << 8);
     assert_memory_equal(bytes, "\x93NUMPY\x01", 7);
-    assert_int_equal(n - head, want);
+    assert_true(n - head >= want);
     memmove(bytes, bytes + head, want);
     return (float *)(void *)bytes;
 }
