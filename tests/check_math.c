@@ -297,11 +297,11 @@ typedef struct work {
     pthread_mutex_t lock;
 } work;
 
-static void progress(work *w) {
+static void progress(const work *w, uint64_t done) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     double s = (double)(now.tv_sec - w->begin.tv_sec),
-           share = (double)w->next / ldexp(1.0, (int)w->f->log2_n);
+           share = (double)done / ldexp(1.0, (int)w->f->log2_n);
     fprintf(stderr, "\r%-22s %3.0f %%, %.0f s left   ", w->f->name, 100.0 * share,
             s / share * (1.0 - share));
 }
@@ -313,7 +313,7 @@ static void *worker(void *arg) {
         pthread_mutex_lock(&w->lock);
         uint64_t first = w->next;
         w->next += (uint64_t)BLOCK * w->step;
-        if (w->show && first && first >> w->f->log2_n == 0) progress(w);
+        if (w->show && first && first >> w->f->log2_n == 0) progress(w, first);
         pthread_mutex_unlock(&w->lock);
         if (first >> w->f->log2_n) break;
         for (uint64_t k = 0; k < BLOCK; k++) {
