@@ -36,9 +36,11 @@ expect 1 "$bin" bisect -m "$model" --engine vk --fixtures short_reasoning_plain 
 says "not exercised: softmax_pool@0=online"
 guilty 'DS4_KV_RAW_F32@3=1'
 
-# On the Vulkan engine among fast rows of every layer: their rounding stays below the threshold.
+# On the Vulkan engine among fast rows of every layer: their rounding stays below the threshold. (swiglu
+# of layer 1 is left out: on this fixture it turns the rounding of a cached row, 1.9e-4, and so would be
+# a cause of its own.)
 cat >"$t/candidate.plan" <<'PLAN'
-hc_split=native; hc_write=fma; rope=native; attention=fused; swiglu=native; slot_sum=pair
+hc_split=native; hc_write=fma; rope=native; attention=fused; swiglu@0+2-5=native; slot_sum=pair
 softmax_pool=online; router_prob=native
 DS4_KV_RAW_F32@4=1
 matmul@2=f16
