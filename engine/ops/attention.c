@@ -7,7 +7,7 @@
  * Order: a_j = ds4_dot16(q, R_j) * scale; m = max(sink, a_j); den = exp(sink - m), then +
  * exp(a_j - m) in participant order; out_i adds w_j * R_j[i] in participant order; out_i * (1 /
  * den). */
-#include "engine/ops/ops.h"
+#include "engine/ops/participants.h"
 
 #include "engine/base/float.h"
 #include "engine/base/fmath.h"
@@ -17,47 +17,22 @@ void ds4_grid_attention(const void *args, uint32_t grid[3]) {
     grid[0] = a->n_head, grid[1] = a->n_tok, grid[2] = 1;
 }
 
-typedef struct rows {
-    const float *raw, *comp;
-    const int32_t *sel; /* NULL: compressed rows in order */
-    uint32_t first, n_raw, n_comp;
-} rows;
-
-static rows participants(const ds4_ref_call *c, const struct ds4_args_attention *a,
-                         uint32_t t) {
-    uint32_t pos = a->pos0 + t, first = pos + 1 > a->window ? pos + 1 - a->window : 0;
-    rows r = {c->bind[1], c->bind[2], NULL, first, pos + 1 - first, 0};
-    if (a->ratio) r.n_comp = (pos + 1) / a->ratio;
-    if (a->n_sel && t >= a->sel_tok0) {
-        r.sel = (const int32_t *)c->bind[3] + (size_t)(t - a->sel_tok0) * a->n_sel;
-        r.n_comp = a->n_sel;
-    }
-    return r;
-}
-
-static const float *participant(const rows *r, const struct ds4_args_attention *a, uint32_t j) {
-    if (j < r->n_raw) return r->raw + (size_t)((r->first + j) % a->raw_cap) * a->d_head;
-    uint32_t k = j - r->n_raw;
-    return r->comp + (size_t)(r->sel ? (uint32_t)r->sel[k] : k) * a->d_head;
-}
-
-static void attend(const ds4_ref_call *c, const struct ds4_args_attention *a, const rows *r,
-                   uint32_t t, uint32_t h) {
+static void attend(const ds4_ref_call *c, const ds4_participants *p, uint32_t t, uint32_t h) {
+    const struct ds4_args_attention *a = p->a;
     size_t head = (size_t)t * a->n_head + h;
     const float *q = (const float *)c->bind[0] + head * a->d_head;
     float sink = ((const float *)c->bind[4])[h], m = sink;
     float *score = (float *)c->bind[5] + head * a->n_score;
     float *out = (float *)c->bind[6] + head * a->d_head;
-    uint32_t n = r->n_raw + r->n_comp;
 
-    for (uint32_t j = 0; j < n; j++) {
-        score[j] = ds4_dot16(q, participant(r, a, j), a->d_head) * a->scale;
+    for (uint32_t j = 0; j < p->n; j++) {
+        score[j] = ds4_dot16(q, ds4_participant(p, j, sizeof(float)), a->d_head) * a->scale;
         m = score[j] > m ? score[j] : m;
     }
     float den = ds4_exp(sink - m);
     for (uint32_t i = 0; i < a->d_head; i++) out[i] = 0.0f;
-    for (uint32_t j = 0; j < n; j++) {
-        const float *row = participant(r, a, j);
+    for (uint32_t j = 0; j < p->n; j++) {
+        const float *row = ds4_participant(p, j, sizeof(float));
         float w = ds4_exp(score[j] - m);
         den = den + w;
         for (uint32_t i = 0; i < a->d_head; i++) out[i] = out[i] + w * row[i];
@@ -67,10 +42,8 @@ static void attend(const ds4_ref_call *c, const struct ds4_args_attention *a, co
 }
 
 void ds4_ref_attention(const ds4_ref_call *c, ds4_box box) {
-    const struct ds4_args_attention *a = c->args;
-
     for (uint32_t t = box.y0; t < box.y1; t++) {
-        rows r = participants(c, a, t);
-        for (uint32_t h = box.x0; h < box.x1; h++) attend(c, a, &r, t, h);
+        ds4_participants p = ds4_participants_of(c, t);
+        for (uint32_t h = box.x0; h < box.x1; h++) attend(c, &p, t, h);
     }
 }

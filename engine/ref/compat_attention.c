@@ -1,4 +1,5 @@
 /* Attention, pooling and indexer scores in the arithmetic of model.md 3.8, 3.10 and 3.11. */
+#include "engine/ops/participants.h"
 #include "engine/ref/compat.h"
 
 #include <math.h>
@@ -12,46 +13,20 @@ static float dot(const float *a, const float *b, uint32_t n) {
 
 /* ---- attention ---- */
 
-/* The rows that token t sees: the raw window oldest first, then compressed rows ascending. */
-typedef struct view {
-    const struct ds4_args_attention *a;
-    const float *raw, *comp;
-    const int32_t *sel; /* NULL: compressed rows in order */
-    uint32_t first, n_raw, n;
-} view;
-
-static view view_of(const ds4_ref_call *c, uint32_t t) {
-    const struct ds4_args_attention *a = c->args;
-    uint32_t pos = a->pos0 + t, first = pos + 1 > a->window ? pos + 1 - a->window : 0;
-    view v = {a, c->bind[1], c->bind[2], NULL, first, pos + 1 - first, pos + 1 - first};
-    if (a->n_sel && t >= a->sel_tok0) {
-        v.sel = (const int32_t *)c->bind[3] + (size_t)(t - a->sel_tok0) * a->n_sel;
-        v.n += a->n_sel;
-    } else if (a->ratio) {
-        v.n += (pos + 1) / a->ratio;
-    }
-    return v;
-}
-
-static const float *view_row(const view *v, uint32_t j) {
-    if (j < v->n_raw) return v->raw + (size_t)((v->first + j) % v->a->raw_cap) * v->a->d_head;
-    uint32_t k = j - v->n_raw;
-    return v->comp + (size_t)(v->sel ? (uint32_t)v->sel[k] : k) * v->a->d_head;
-}
-
 /* Dots in increasing i; den and out in the order of the rows, den from the sink's share. */
-static void attend(float *out, float *score, const view *v, const float *q, float sink) {
+static void attend(float *out, float *score, const ds4_participants *v, const float *q,
+                   float sink) {
     uint32_t d = v->a->d_head;
     float m = sink;
 
     for (uint32_t j = 0; j < v->n; j++) {
-        score[j] = dot(q, view_row(v, j), d) * v->a->scale;
+        score[j] = dot(q, ds4_participant(v, j, sizeof(float)), d) * v->a->scale;
         m = score[j] > m ? score[j] : m;
     }
     float den = expf(sink - m);
     for (uint32_t i = 0; i < d; i++) out[i] = 0.0f;
     for (uint32_t j = 0; j < v->n; j++) {
-        const float *row = view_row(v, j);
+        const float *row = ds4_participant(v, j, sizeof(float));
         float w = expf(score[j] - m);
         den = den + w;
         for (uint32_t i = 0; i < d; i++) out[i] = out[i] + w * row[i];
@@ -65,7 +40,7 @@ void ds4_compat_attention(const ds4_ref_call *c, ds4_box box) {
     const float *sink = (const float *)c->bind[4] + a->n_head;
 
     for (uint32_t t = box.y0; t < box.y1; t++) {
-        view v = view_of(c, t);
+        ds4_participants v = ds4_participants_of(c, t);
         for (uint32_t h = box.x0; h < box.x1; h++) {
             size_t head = (size_t)t * a->n_head + h;
             attend((float *)c->bind[6] + head * a->d_head,

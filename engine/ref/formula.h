@@ -26,6 +26,7 @@
 
 #include "engine/base/fmath64.h"
 #include "engine/format/quant.h"
+#include "engine/ops/participants.h"
 #include "engine/ref/rows.h"
 #include "engine/variants.h"
 
@@ -459,40 +460,13 @@ FORMULA(index_topk) {
 
 /* ---- attention ---- */
 
-/* The rows that token t sees: the raw window oldest first, then compressed rows. */
-typedef struct view {
-    const struct ds4_args_attention *a;
-    const NUM *raw, *comp;
-    const int32_t *sel; /* NULL: compressed rows in order */
-    uint32_t first, n_raw, n;
-} view;
-
-static inline view view_of(const ds4_ref_call *c, uint32_t t) {
-    const struct ds4_args_attention *a = c->args;
-    uint32_t pos = a->pos0 + t, first = pos + 1 > a->window ? pos + 1 - a->window : 0;
-    view v = {a, c->bind[1], c->bind[2], NULL, first, pos + 1 - first, pos + 1 - first};
-    if (a->n_sel && t >= a->sel_tok0) {
-        v.sel = (const int32_t *)c->bind[3] + (size_t)(t - a->sel_tok0) * a->n_sel;
-        v.n += a->n_sel;
-    } else if (a->ratio) {
-        v.n += (pos + 1) / a->ratio;
-    }
-    return v;
-}
-
-static inline const NUM *view_row(const view *v, uint32_t j) {
-    if (j < v->n_raw) return v->raw + (size_t)((v->first + j) % v->a->raw_cap) * v->a->d_head;
-    uint32_t i = j - v->n_raw;
-    return v->comp + (size_t)(v->sel ? (uint32_t)v->sel[i] : i) * v->a->d_head;
-}
-
-static inline void attend(arith *k, NUM *out, NUM *score, const view *v, const NUM *q,
-                          NUM sink) {
+static inline void attend(arith *k, NUM *out, NUM *score, const ds4_participants *v,
+                          const NUM *q, NUM sink) {
     uint32_t d = v->a->d_head;
     NUM m = sink, scale = attention_scale(v->a), den = (NUM)0;
 
     for (uint32_t j = 0; j < v->n; j++) {
-        score[j] = mul(k, dot(k, q, view_row(v, j), d), scale);
+        score[j] = mul(k, dot(k, q, ds4_participant(v, j, sizeof(NUM)), d), scale);
         m = score[j] > m ? score[j] : m;
     }
     for (uint32_t j = 0; j < v->n; j++) score[j] = exp_(k, sub(k, score[j], m));
@@ -504,7 +478,7 @@ static inline void attend(arith *k, NUM *out, NUM *score, const view *v, const N
     for (uint32_t i = 0; i < d; i++) out[i] = (NUM)0;
     for (uint32_t j = 0; j < v->n; j++) {
         uint32_t r = perm_at(&rows, j);
-        const NUM *row = view_row(v, r);
+        const NUM *row = ds4_participant(v, r, sizeof(NUM));
         for (uint32_t i = 0; i < d; i++) out[i] = add(k, out[i], mul(k, score[r], row[i]));
     }
     NUM inv = quo(k, (NUM)1, den);
@@ -516,7 +490,7 @@ FORMULA(attention) {
     const NUM *sink = c->bind[4];
 
     for (uint32_t t = box.y0; t < box.y1; t++) {
-        view v = view_of(c, t);
+        ds4_participants v = ds4_participants_of(c, t);
         for (uint32_t h = box.x0; h < box.x1; h++) {
             size_t head = (size_t)t * a->n_head + h, off = head * a->d_head;
             arith k = begin(c, off);
