@@ -116,7 +116,7 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/tests/support.o $(LIB_OBJ) $(KERNEL_
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # The instruction sets of the SIMD paths (engine/ref/simd.h): used only where the CPU has them.
-ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 $(B)/engine/ref/simd_avx2.o: CFLAGS += -mavx2 -mf16c
 $(B)/engine/ref/simd_avx512.o: CFLAGS += -mavx512f -mavx512bw -mf16c
 endif

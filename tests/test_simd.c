@@ -11,9 +11,9 @@
 #include "engine/ref/simd_paths.h"
 #include "tests/support.h"
 
-/* The template at sixteen floats a vector, without the instructions: what the path avx512 is but
- * for its eight one-line primitives, so that its tiles and planes are tested on every machine.
- * The compiler splits such vectors. */
+/* The template at sixteen floats a vector, without the instructions: what the path avx512 is
+ * but for its eight one-line primitives, so that its tiles and planes are tested on every
+ * machine. The compiler splits such vectors. */
 typedef float v16f __attribute__((vector_size(64)));
 typedef int32_t v16i __attribute__((vector_size(64)));
 #define W 16
