@@ -58,6 +58,7 @@ enum {
     KEY_PLAN,
     KEY_SET,
     KEY_THREADS,
+    KEY_SIMD,
     KEY_SEED,
     KEY_CHUNK,
     KEY_DEVICE,
@@ -89,6 +90,9 @@ static const struct argp_option engine_options[] = {
      1},
     {"set", KEY_SET, "NAME=VALUE", 0,
      "a numeric variant or a plan edit TARGET[@LAYERS][/PHASE]=VALUE; repeatable, wins", 1},
+    {"simd", KEY_SIMD, "PATH", 0,
+     "instructions of the reference's products: auto (default, or DS4_SIMD), scalar, avx2, avx512 or neon; all give the same bits",
+     1},
     {"threads", KEY_THREADS, "N", 0,
      "threads of the CPU engines (default: all CPUs, or DS4_THREADS)", 1},
     {"noise-seed", KEY_SEED, "N", 0,
@@ -140,6 +144,9 @@ static error_t parse_engine(int key, char *arg, struct argp_state *s) {
         return 0;
     case KEY_SET:
         add(s, &o->set, "--set", arg);
+        return 0;
+    case KEY_SIMD:
+        o->simd = arg;
         return 0;
     case KEY_THREADS:
         o->n_thread = (uint32_t)cmd_number(s, "--threads", arg, 256);
@@ -220,6 +227,7 @@ ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o,
     ds4_status st = DS4_OK;
     ds4_engine_options eo = {.engine = o->engine,
                              .n_thread = o->n_thread,
+                             .simd = o->simd,
                              .noise_seed = o->noise_seed,
                              .device = o->device,
                              .validation = o->validation,

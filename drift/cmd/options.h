@@ -17,13 +17,13 @@ typedef struct cmd_list {
 /* False when the list is full. */
 bool cmd_list_add(cmd_list *l, const char *s);
 
-/* -m, --tokenizer, --pre, --engine, --plan, --set, --threads, --noise-seed, --chunk, --device,
- * --validation,
- * --allow-unknown-env */
+/* -m, --tokenizer, --pre, --engine, --plan, --set, --simd, --threads, --noise-seed, --chunk,
+ * --device, --validation, --allow-unknown-env */
 typedef struct cmd_engine {
     const char *model, *tokenizer, *engine, *plan;
     ds4_pre pre;
     cmd_list set;
+    const char *simd;
     uint32_t n_thread, n_chunk;
     uint64_t noise_seed;
     int32_t device;
