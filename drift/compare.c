@@ -651,10 +651,10 @@ ds4_status drift_compare(drift_result *r, const drift_run *a, const drift_run *b
     }
     TRY(reserve(&w, &al, err));
     for (size_t i = 0; i < al.n_fixture; i++) TRY(compare_fixture(&w, &al.fixture[i], err));
-    /* The same row of another device, driver or seed is other code. */
+    /* The same row of another device, driver, SIMD path or seed is other code. */
     r->same_rows = w.same_rows && w.any_ledger && same_fact(&w, "engine") &&
                    same_fact(&w, "device") && same_fact(&w, "driver") &&
-                   same_fact(&w, "noise_seed");
+                   same_fact(&w, "simd") && same_fact(&w, "noise_seed");
     TRY(summarise(&w, &al, err));
 out:
     ds4_mem_free(w.slab[0]);

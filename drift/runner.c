@@ -111,6 +111,7 @@ static void collect(facts *f, const ds4_engine *e, const char *plan, bool seeded
     fact(f, "taps", opt->filter ? opt->filter : "");
     fact_printf(f, "chunk", "%u", opt->n_chunk);
     if (opt->session.n_ctx) fact_printf(f, "ctx", "%u", opt->session.n_ctx);
+    else if (opt->session.load || opt->session.save) fact(f, "ctx", "of its session files");
     if (*files->load) fact(f, "session.loaded", files->load);
     if (*files->save) fact(f, "session.saved", files->save);
     if (!uname(&host))
@@ -254,6 +255,42 @@ out:
     return st;
 }
 
+/* Prefixes what an error says with the file that it is about. */
+static ds4_status about(ds4_status st, const char *path, ds4_err *err) {
+    ds4_err e;
+    if (st != DS4_OK && err) {
+        e = *err;
+        ds4_err_set(err, st, e.origin, "%.200s: %.300s", path, e.message);
+    }
+    return st;
+}
+
+/* What can be known of a file to write before anything is evaluated. */
+static ds4_status check_save(const recorder *r, const ds4_engine *e, const char *out,
+                             const drift_fixture_input *f, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const drift_session_files *files = &r->opt->session;
+    const ds4_backend_ops *ops = ds4_engine_backend(e)->ops;
+    uint32_t n = files->save_at ? files->save_at : f->n_tok, n_ctx;
+    ds4_file_writer *w = NULL;
+
+    if (!strcmp(files->save, out))
+        RAISE(DS4_ERR_USAGE, "%.200s: the run file and the session file are one", out);
+    if (ops->wide)
+        RAISE(DS4_ERR_USAGE, "engine %s: its state is wider than the f32 of a session file",
+              ops->name);
+    TRY(choose_ctx(&n_ctx, r, f->n_tok, err));
+    if (n >= n_ctx)
+        RAISE(DS4_ERR_USAGE,
+              "a session of %u tokens fills its context of %u: no session could load it, give "
+              "--ctx of at least %u",
+              n, n_ctx, n + 1);
+    TRY(ds4_file_writer_open(&w, files->save, err));
+out:
+    ds4_file_writer_abandon(w);
+    return st;
+}
+
 static ds4_status open_payload(recorder *r, const drift_fixture_set *set, ds4_err *err) {
     ds4_status st = DS4_OK;
     const drift_session_files *f = &r->opt->session;
@@ -265,20 +302,11 @@ static ds4_status open_payload(recorder *r, const drift_fixture_set *set, ds4_er
               set->at[0].id, set->at[0].n_tok);
     if (!f->load) goto out;
     TRY(ds4_file_open(&r->payload, f->load, err));
-    st =
-        ds4_snapshot_peek(&r->head, ds4_file_data(r->payload), ds4_file_bytes(r->payload), err);
+    st = about(
+        ds4_snapshot_peek(&r->head, ds4_file_data(r->payload), ds4_file_bytes(r->payload), err),
+        f->load, err);
     if (st == DS4_OK) describe(r->files.load, f->load, r->head.n_tok, r->payload);
 out:
-    return st;
-}
-
-/* Prefixes what an error says with the file that it is about. */
-static ds4_status about(ds4_status st, const char *path, ds4_err *err) {
-    ds4_err e;
-    if (st != DS4_OK && err) {
-        e = *err;
-        ds4_err_set(err, st, e.origin, "%.200s: %.300s", path, e.message);
-    }
     return st;
 }
 
@@ -384,6 +412,7 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
 
     TRY(parse_filter(&r, opt->filter, err));
     TRY(open_payload(&r, set, err));
+    if (opt->session.save) TRY(check_save(&r, e, path, &set->at[0], err));
     TRY(ds4_plan_text(plan, &plan_text, err));
     TRY(ds4_mem_alloc(&f, 1, sizeof *f, err));
     collect(f, e, plan_text, ds4_plan_is_seeded(plan), opt, &r.files);

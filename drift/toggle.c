@@ -156,42 +156,62 @@ static bool is_first_of_group(ds4_tap tap, drift_grain grain) {
     return true;
 }
 
-/* Whether a variant differs anywhere in a layer; *on becomes its value in `to`. */
-static bool variant_differs(const ds4_plan *from, const ds4_plan *to, int v, uint32_t il,
-                            bool *on) {
+/* How a variant differs in a layer, for each phase: it does, and its value in `to`. */
+typedef struct flip {
+    bool any[DS4_PHASE_COUNT], on[DS4_PHASE_COUNT];
+} flip;
+
+static flip flip_of(const ds4_plan *from, const ds4_plan *to, int v, uint32_t il) {
+    flip f = {{false}, {false}};
     for (int t = 0; t < DS4_TAP_COUNT; t++)
         for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
             uint32_t a =
                 ds4_plan_cell(from, (ds4_tap)t, layer_at(from, il), (ds4_phase)ph).variants;
             uint32_t b =
                 ds4_plan_cell(to, (ds4_tap)t, layer_at(to, il), (ds4_phase)ph).variants;
-            if (((a ^ b) >> v & 1) == 0) continue;
-            *on = b >> v & 1;
-            return true;
+            if ((a ^ b) >> v & 1) f.any[ph] = true, f.on[ph] = b >> v & 1;
         }
-    return false;
+    return f;
+}
+
+/* The edits of a flip; layers is "" or "@" and a layer. */
+static void flip_text(char *dst, size_t cap, int v, const char *layers, flip f) {
+    char edit[128];
+    dst[0] = 0;
+    if (f.any[0] && f.any[1] && f.on[0] == f.on[1]) {
+        snprintf(dst, cap, "%s%s=%d", ds4_variant_table[v].name, layers, f.on[0]);
+        return;
+    }
+    for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+        if (!f.any[ph]) continue;
+        snprintf(edit, sizeof edit, "%s%s/%s=%d", ds4_variant_table[v].name, layers,
+                 ph == DS4_PREFILL ? "prefill" : "decode", f.on[ph]);
+        append(dst, cap, edit);
+    }
 }
 
 static ds4_status add_variant(drift_toggles *t, const ds4_plan *from, const ds4_plan *to, int v,
                               drift_grain grain, ds4_err *err) {
     ds4_status st = DS4_OK;
-    bool on = false, all = true, differs[DS4_MAX_LAYER + 1];
-    char text[128], layer[16];
+    flip first = flip_of(from, to, v, 0);
+    bool all = first.any[0] || first.any[1];
+    char text[256], layers[20], layer[16];
     uint32_t n = ds4_plan_n_layer(from) + 1;
 
-    for (uint32_t il = 0; il < n; il++) {
-        differs[il] = variant_differs(from, to, v, il, &on);
-        all = all && differs[il];
+    for (uint32_t il = 1; all && il < n; il++) {
+        flip f = flip_of(from, to, v, il);
+        all = !memcmp(&f, &first, sizeof f);
     }
     if (grain == DRIFT_GRAIN_ROW && all) {
-        snprintf(text, sizeof text, "%s=%d", ds4_variant_table[v].name, on);
+        flip_text(text, sizeof text, v, "", first);
         return drift_toggles_add(t, text, err);
     }
     for (uint32_t il = 0; il < n; il++) {
-        if (!differs[il]) continue;
-        variant_differs(from, to, v, il, &on);
+        flip f = flip_of(from, to, v, il);
+        if (!f.any[0] && !f.any[1]) continue;
         layer_text(layer, from, il);
-        snprintf(text, sizeof text, "%s@%s=%d", ds4_variant_table[v].name, layer, on);
+        snprintf(layers, sizeof layers, "@%s", layer);
+        flip_text(text, sizeof text, v, layers, f);
         TRY(drift_toggles_add(t, text, err));
     }
 out:

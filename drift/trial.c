@@ -256,10 +256,10 @@ static bool wants_row(ds4_cell c, uint32_t i) {
 /* Whether one of the flipped variants acted: the row that ran honours it, or it is why the
  * wanted row was refused. */
 static bool variant_acted(const ds4_plan *p, const ds4_ledger_entry *e, uint32_t flipped,
-                          uint32_t row) {
+                          uint32_t on, uint32_t row) {
     for (uint32_t v = 0; v < DS4_VARIANT_COUNT; v++) {
         if (!(flipped >> v & 1)) continue;
-        if (ds4_plan_honours(p, e->tap, e->wtype, row, (ds4_variant)v)) return true;
+        if (ds4_plan_honours(p, e->tap, e->wtype, row, on, (ds4_variant)v)) return true;
         if (e->refusal && strstr(e->refusal, ds4_variant_table[v].name)) return true;
     }
     return false;
@@ -277,7 +277,7 @@ drift_execution drift_exercised(const drift_executions *base, const drift_execut
         uint32_t flipped = a.variants ^ b.variants, row = row_index(to, e);
         if (!rows && !flipped) continue;
         if (rows && wants_row(b, row) && !base_ran_row(base, e)) return DRIFT_EXERCISED;
-        if (variant_acted(to, e, flipped, row)) return DRIFT_EXERCISED;
+        if (variant_acted(to, e, flipped, b.variants, row)) return DRIFT_EXERCISED;
         found = DRIFT_OTHER_RAN;
         *why = rows && e->refusal ? e->refusal : "the row that ran does not honour it";
     }

@@ -8,11 +8,15 @@
 #include "engine/model/rope_freq.h"
 #include "engine/ops/ops.h"
 #include "engine/ref/ref.h"
+#include "engine/ref/simd.h"
 #include "engine/vk/vk.h"
 
+static const char *simd_name(const ds4_engine_options *opt) {
+    return opt->simd ? opt->simd : ds4_setting("DS4_SIMD");
+}
+
 static ds4_status open_ref(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
-    ds4_status st =
-        ds4_ref_open(out, opt->n_thread, opt->simd ? opt->simd : ds4_setting("DS4_SIMD"), err);
+    ds4_status st = ds4_ref_open(out, opt->n_thread, simd_name(opt), err);
     if (st == DS4_OK) ds4_ref_set_noise_seed(*out, opt->noise_seed);
     return st;
 }
@@ -32,6 +36,9 @@ static const struct {
 } backends[] = {{"ref", open_ref}, {"ref64", open_ref64}, {"vk", open_vk}};
 
 ds4_status ds4_backend_open(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
+    const ds4_simd *path; /* a wrong name is an error of every engine */
+    ds4_status st = ds4_simd_find(&path, simd_name(opt), err);
+    if (st != DS4_OK) return st;
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
         if (!strcmp(backends[i].name, opt->engine)) return backends[i].open(out, opt, err);
     return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE,

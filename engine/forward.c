@@ -135,7 +135,8 @@ static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_e
     TRY(f->b->ops->call(f->b, c, row, err));
     uint32_t changed = 0;
     for (uint32_t v = 0; v < DS4_VARIANT_COUNT; v++)
-        if (ds4_plan_honours(batch->plan, c->tap, c->wtype, row, (ds4_variant)v) &&
+        if (ds4_plan_honours(batch->plan, c->tap, c->wtype, row, cell.variants,
+                             (ds4_variant)v) &&
             (cell.variants >> v & 1) != ds4_variant_table[v].def)
             changed |= 1u << v;
     ds4_ledger_entry e = {.tap = c->tap,

@@ -78,11 +78,13 @@ static bool touches(ds4_variant v, ds4_tap tap) {
     return false;
 }
 
-bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row,
+bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row, uint32_t on,
                       ds4_variant v) {
     const ds4_row_info *info = p->backend->ops->row(p->backend, ds4_tap_table[tap].op, row);
     if (!strcmp(ds4_variant_table[v].touches, blocks) && ds4_quant_by_id(wtype)->n_elem == 1)
         return false;
+    if (v == DS4_VARIANT_KV_RAW_F32 && on & info->variants & DS4_VARIANT_BIT(STORE_EXACT))
+        return false; /* nothing is rounded, so there is no rounding to leave out */
     return touches(v, tap) && (info->variants >> v & 1);
 }
 

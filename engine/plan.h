@@ -38,9 +38,10 @@ ds4_status ds4_plan_load(ds4_plan *p, const char *path, ds4_err *err);
 /* layer may be DS4_NO_LAYER. */
 ds4_cell ds4_plan_cell(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase);
 void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4_cell cell);
-/* Whether variant v changes what this cell's row computes on weights of that type (its row
- * honours it and the variant touches the op or tap, and the weights). */
-bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row,
+/* Whether variant v changes what this row of a call computes on weights of that type, while the
+ * variants `on` are set: the row honours it, the variant touches the op or tap and the weights,
+ * and no other variant leaves it nothing to do. */
+bool ds4_plan_honours(const ds4_plan *p, ds4_tap tap, uint32_t wtype, uint32_t row, uint32_t on,
                       ds4_variant v);
 /* Whether some call of the plan names a row whose result depends on the seed. */
 bool ds4_plan_is_seeded(const ds4_plan *p);

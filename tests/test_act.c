@@ -2,6 +2,7 @@
  * the known answers of model.md; projections against a plain computation; where the ledger may
  * claim it; the same bits in any batches and on any number of threads. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "engine/format/quant.h"
 #include "engine/ops/ops.h"
 #include "engine/ref/compat.h"
+#include "engine/ref/simd.h"
 #include "tests/support.h"
 
 static const uint32_t blocks[] = {DS4_QUANT_Q8_0, DS4_QUANT_IQ2_XXS, DS4_QUANT_Q2_K,
@@ -175,12 +177,38 @@ static void test_act_ledger_claims_what_it_changed(void **state) {
     ds4_engine_close(e);
 }
 
+/* A row that does not honour the variant has its own bits while it is on, on every SIMD path.
+ * The head has one token, where the row is refused and strict runs: it is left out. */
+static void test_act_leaves_rows_alone_that_do_not_honour_it(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < ds4_simd_n_path(); i++) {
+        if (!ds4_simd_path_runs(i)) continue;
+        ds4_engine *e = NULL;
+        ds4_err err = {0};
+        ds4_engine_options o = {
+            .engine = "ref", .device = -1, .n_thread = 2, .simd = ds4_simd_path_name(i)};
+        test_ok(ds4_engine_open(&e, model, &o, &err), &err);
+        size_t bytes = ds4_engine_config(e)->n_vocab * sizeof(float);
+        static const char *const rows[] = {"matmul=f16;matmul_id=f16",
+                                           "matmul=compat;matmul_id=compat"};
+        for (int k = 0; k < 2; k++) {
+            char both[96];
+            snprintf(both, sizeof both, "%s;DS4_ACT_Q8@0-=1", rows[k]);
+            float *alone = logits(e, rows[k], N_TOK, NULL), *on = logits(e, both, N_TOK, NULL);
+            assert_memory_equal(alone, on, bytes);
+            free(alone), free(on);
+        }
+        ds4_engine_close(e);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_act_rounding_is_scale_times_code),
         cmocka_unit_test(test_act_projection_is_the_plain_computation),
         cmocka_unit_test(test_act_bits_do_not_depend_on_batches_or_threads),
         cmocka_unit_test(test_act_ledger_claims_what_it_changed),
+        cmocka_unit_test(test_act_leaves_rows_alone_that_do_not_honour_it),
     };
     if (test_read_tokens("fixtures/vectors/oracle/code_64.q2.tokens", &token) < N_TOK) return 1;
     int failed = cmocka_run_group_tests_name("act", tests, NULL, NULL);

@@ -160,9 +160,10 @@ static void print_ledger(const drift_run_fixture *f) {
         char layer[16] = "out";
         if (l->layer >= 0) snprintf(layer, sizeof layer, "%d", l->layer);
         printf("  %-3s %-16s %-14s %-8s %-8s %-10s %8" PRIu64 " calls %12" PRIu64
-               " elements%s%s\n",
+               " elements%s%s%s%s\n",
                layer, l->tap, l->op, l->phase, l->row, l->wtype, l->n_call, l->n_elem,
-               *l->refusal ? "  refused: " : "", l->refusal);
+               *l->variants ? "  " : "", l->variants, *l->refusal ? "  refused: " : "",
+               l->refusal);
     }
 }
 
@@ -183,7 +184,12 @@ static ds4_status print_session(const char *path, ds4_err *err) {
     TRY(ds4_file_open(&f, path, err));
     const void *p = ds4_file_data(f);
     size_t n = ds4_file_bytes(f);
-    TRY(ds4_snapshot_peek(&h, p, n, err));
+    st = ds4_snapshot_peek(&h, p, n, err);
+    if (st != DS4_OK) {
+        char what[300];
+        snprintf(what, sizeof what, "%.280s", err->message);
+        RAISE(st, "%.200s: %s", path, what);
+    }
     XXH128_hash_t d = XXH3_128bits(p, n);
     printf("%s: DSV4 version %d, %zu bytes, xxh3-128:%016" PRIx64 "%016" PRIx64 "\n", path,
            DS4_SNAPSHOT_VERSION, n, d.high64, d.low64);

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "drift/fixture.h"
+#include "engine/base/file.h"
 #include "engine/base/mem.h"
 
 #define MAX_BYTES ((size_t)1 << 30)
@@ -44,44 +44,34 @@ out:
     return st;
 }
 
-/* What writes a result to a stream. */
-typedef struct result {
-    const char *text;
-    size_t n;
-    const ds4_tokens *ids; /* instead of text */
-} result;
-
-static bool put(FILE *f, const result *r) {
-    if (!r->ids) return fwrite(r->text, 1, r->n, f) == r->n;
-    for (size_t i = 0; i < r->ids->n; i++)
-        if (fprintf(f, "%" PRId32 "\n", r->ids->id[i]) < 0) return false;
-    return true;
+/* Ids as text, one a line. Owns: the caller frees *out. */
+static ds4_status ids_text(char **out, size_t *n, const ds4_tokens *ids, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    enum { LINE = 12 }; /* the longest int32 and a line feed */
+    char *p = NULL;
+    TRY(ds4_mem_alloc(&p, ids->n + 1, LINE, err));
+    *n = 0;
+    for (size_t i = 0; i < ids->n; i++)
+        *n += (size_t)snprintf(p + *n, LINE + 1, "%" PRId32 "\n", ids->id[i]);
+    *out = p;
+out:
+    return st;
 }
 
-static ds4_status write_all(const char *path, const result *r, ds4_err *err) {
+static ds4_status write_all(const char *path, const char *text, size_t n, ds4_err *err) {
     ds4_status st = DS4_OK;
-    char partial[4096];
-    FILE *f = NULL;
-    bool made = false;
+    ds4_file_writer *w = NULL;
     if (is_stream(path)) {
-        if (!put(stdout, r) || fflush(stdout))
+        if (fwrite(text, 1, n, stdout) != n || fflush(stdout))
             RAISE(DS4_ERR_IO, "standard output: %s", strerror(errno));
         goto out;
     }
-    if ((size_t)snprintf(partial, sizeof partial, "%s.partial", path) >= sizeof partial)
-        RAISE(DS4_ERR_USAGE, "%.60s...: the path is too long", path);
-    f = fopen(partial, "wb");
-    if (!f) RAISE(DS4_ERR_IO, "cannot create %s: %s", partial, strerror(errno));
-    made = true;
-    bool fine = put(f, r) && !fflush(f) && !fsync(fileno(f));
-    int why = errno;
-    fine &= !fclose(f);
-    if (!fine) RAISE(DS4_ERR_IO, "cannot write %s: %s", partial, strerror(why));
-    if (rename(partial, path))
-        RAISE(DS4_ERR_IO, "cannot rename %s to %s: %s", partial, path, strerror(errno));
-    made = false;
+    TRY(ds4_file_writer_open(&w, path, err));
+    TRY(ds4_file_writer_put(w, text, n, err));
+    st = ds4_file_writer_finish(w, err);
+    w = NULL;
 out:
-    if (made) unlink(partial);
+    ds4_file_writer_abandon(w);
     return st;
 }
 
@@ -138,20 +128,24 @@ static ds4_status convert(const cmd_tokenize_options *o, const ds4_tokenizer *t,
     ds4_status st = DS4_OK;
     ds4_tokens ids = {0};
     char *in = NULL, *text = NULL;
-    size_t n;
-    result r = {0};
+    size_t n, n_text;
     TRY(read_all(&in, &n, o->input, err));
     if (o->decode) {
         TRY(drift_parse_ids(&ids, in, n, is_stream(o->input) ? "standard input" : o->input,
                             err));
-        TRY(ds4_tokenizer_detokenize(t, ids.id, ids.n, &text, &r.n, err));
-        r.text = text;
+        TRY(ds4_tokenizer_detokenize(t, ids.id, ids.n, &text, &n_text, err));
     } else {
+        if (memchr(in, 0, n) && !ds4_tokenizer_reads_nul(t))
+            RAISE(
+                DS4_ERR_FORMAT,
+                "%s: a NUL at byte %zu, where the rules of existing engines end a text (--pre hf "
+                "does not)",
+                is_stream(o->input) ? "standard input" : o->input, strlen(in));
         TRY(encode(o, t, in, n, &ids, err));
-        r.ids = &ids;
+        TRY(ids_text(&text, &n_text, &ids, err));
     }
-    TRY(write_all(o->output, &r, err));
-    if (o->time) TRY(measure(o, t, o->decode ? text : in, o->decode ? r.n : n, err));
+    TRY(write_all(o->output, text, n_text, err));
+    if (o->time) TRY(measure(o, t, o->decode ? text : in, o->decode ? n_text : n, err));
 out:
     ds4_tokens_free(&ids);
     ds4_mem_free(in);

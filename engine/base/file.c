@@ -63,8 +63,11 @@ ds4_status ds4_file_writer_open(ds4_file_writer **out, const char *path, ds4_err
     ds4_file_writer *w = NULL;
     char *partial = NULL;
     size_t n = strlen(path);
+    struct stat old;
     int fd = -1;
 
+    if (!stat(path, &old) && !S_ISREG(old.st_mode))
+        RAISE(DS4_ERR_USAGE, "%.200s: a device, pipe or folder, wanted a file", path);
     TRY(ds4_mem_alloc(&w, 1, sizeof *w, err));
     TRY(ds4_mem_strdup(&w->path, path, err));
     TRY(ds4_mem_alloc(&partial, n + sizeof suffix, 1, err));

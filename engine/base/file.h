@@ -22,7 +22,8 @@ size_t ds4_file_bytes(const ds4_file *f);
 /* Writes PATH.partial, which takes the name PATH when it is complete and on the disk: PATH is
  * the old file or the whole new one.
  *
- * Errors: DS4_ERR_IO.
+ * Errors: DS4_ERR_IO; DS4_ERR_USAGE where PATH is something else than a file, which a rename
+ *         would replace.
  * Owns:   finish or abandon releases *out. */
 typedef struct ds4_file_writer ds4_file_writer;
 ds4_status ds4_file_writer_open(ds4_file_writer **out, const char *path, ds4_err *err);

@@ -381,6 +381,8 @@ out:
     return st;
 }
 
+bool ds4_tokenizer_reads_nul(const ds4_tokenizer *t) { return t->split != NULL; }
+
 /* The rules of model.md read a text up to its first NUL; patterns know no such end. */
 static size_t text_bytes(const ds4_tokenizer *t, const char *text, size_t n) {
     return n && !t->split ? strnlen(text, n) : n;

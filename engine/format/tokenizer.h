@@ -52,6 +52,8 @@ void ds4_tokenizer_free(ds4_tokenizer *t);
  * tokenizer.json has. */
 typedef enum ds4_pre { DS4_PRE_OWN, DS4_PRE_MODEL, DS4_PRE_HF } ds4_pre;
 ds4_status ds4_tokenizer_split_by(ds4_tokenizer *t, ds4_pre pre, ds4_err *err);
+/* Whether a NUL is a byte of a text; by the rules of model.md it ends the text. */
+bool ds4_tokenizer_reads_nul(const ds4_tokenizer *t);
 
 uint32_t ds4_tokenizer_n_vocab(const ds4_tokenizer *t);
 int32_t ds4_tokenizer_special(const ds4_tokenizer *t, ds4_special s);

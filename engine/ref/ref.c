@@ -227,7 +227,7 @@ static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_
     const ds4_ref_row *how = ds4_ref_row_at(op, row);
     ds4_ref_call rc = {.args = c->args,
                        .wtype = c->wtype,
-                       .variants = c->variants,
+                       .variants = c->variants & how->info.variants,
                        .noise_key = ds4_rng_key(r->seed, ds4_tap_table[c->tap].name, c->layer),
                        .row0 = c->row0,
                        .n_col = c->n_col};
@@ -252,7 +252,7 @@ static bool ref_fact(const ds4_backend *b, uint32_t i, const char **key, const c
     const ref *r = (const ref *)b;
     const char *const facts[][2] = {
         {"device", "CPU"},
-        {"driver", "scalar C, contraction off"},
+        {"driver", "C, contraction off"},
         {"threads", r->n_thread},
         {"simd", r->simd ? r->simd->name : "scalar"},
         {"noise_seed", r->seed_text},

@@ -130,7 +130,7 @@ static bool fact(const ds4_backend *b, uint32_t i, const char **key, const char 
     const ref64 *r = (const ref64 *)b;
     const char *const facts[][2] = {
         {"device", "CPU"},
-        {"driver", "scalar C in float64, contraction off"},
+        {"driver", "C in float64, contraction off"},
         {"precision", "float64; taps and logits rounded to float32 when they are read"},
         {"threads", r->n_thread},
     };

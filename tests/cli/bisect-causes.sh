@@ -30,6 +30,13 @@ expect 2 "$bin" bisect -m "$model" --engine ref --fixtures short_reasoning_plain
 says "not exercised: matmul_id@2=f16 (fewer than 32 token slots)"
 says "not comparable: not exercised"
 if grep -q 'same bits' "$t/out"; then die "a toggle that never ran was called clean"; fi
+# A variant of one phase stays of that phase, and one that another leaves nothing to do never acts.
+expect 2 "$bin" bisect -m "$model" --engine ref --fixtures short_italian_fact --decode 0 --evidence none \
+    --set 'DS4_KV_RAW_F32@2/decode=1'
+says "not exercised: DS4_KV_RAW_F32@2/decode=1"
+DS4_STORE_EXACT=1 expect 2 "$bin" bisect -m "$model" --engine ref --fixtures short_italian_fact --evidence none \
+    --set DS4_KV_RAW_F32=1 --grain row
+says "not exercised: DS4_KV_RAW_F32=1"
 need_device
 expect 1 "$bin" bisect -m "$model" --engine vk --fixtures short_reasoning_plain --evidence none \
     --set softmax_pool@0=online --set DS4_KV_RAW_F32@3=1

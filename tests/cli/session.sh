@@ -72,14 +72,20 @@ refuses 64 "has 38 already" --tokens "$t/44.tokens" --load-session "$t/n.dsv4" -
 refuses 64 "--save-at without --save-session" --tokens "$t/44.tokens" --save-at 3
 refuses 74 "No such file" --tokens "$t/44.tokens" --load-session "$t/none.dsv4"
 refuses 74 "cannot create" --tokens "$t/39.tokens" --save-session "$t/none/x.dsv4"
-refuses 65 "magic is 0x46554747, wanted 0x34565344 (DSV4)" --tokens "$t/44.tokens" --load-session $m
+refuses 65 "$m: session: magic is 0x46554747, wanted 0x34565344 (DSV4)" --tokens "$t/44.tokens" --load-session $m
 head -c 5000 "$t/n.dsv4" >"$t/cut.dsv4"
 refuses 65 "5000 bytes end within the rows of layer 0, wanted 849932" --tokens "$t/44.tokens" --load-session "$t/cut.dsv4"
 expect 65 "$bin" run -m "$model" --tokens "$t/44.tokens" --dump hash --load-session "$t/n.dsv4" -o "$t/no.h5"
 says "layer count is 8, wanted 6"
 expect 64 "$bin" run -m "$model" --fixtures short_italian_fact,long_code_audit --dump hash --save-session "$t/no.dsv4" -o "$t/no.h5"
 says "a session file with 2 fixtures, wanted one fixture"
-# The oracle's state is wider than a payload.
-refuses 64 "engine ref64: its state is wider than the f32 of a snapshot" --engine ref64 --plan default --tokens "$t/39.tokens" --save-session "$t/no.dsv4"
+# What can be known is said before anything is evaluated.
+refuses 64 "a session of 39 tokens fills its context of 39: no session could load it, give --ctx of at least 40" \
+    --tokens "$t/39.tokens" --ctx 39 --save-session "$t/no.dsv4"
+refuses 64 "the run file and the session file are one" --tokens "$t/39.tokens" --save-session "$t/no.h5"
+mkfifo "$t/pipe"
+refuses 64 "a device, pipe or folder, wanted a file" --tokens "$t/39.tokens" --save-session "$t/pipe"
+[ -p "$t/pipe" ] || die "a pipe was replaced"
+refuses 64 "engine ref64: its state is wider than the f32 of a session file" --engine ref64 --plan default --tokens "$t/39.tokens" --save-session "$t/no.dsv4"
 expect 65 "$bin" info --session "$t/whole.h5"
 expect 64 "$bin" info --session
