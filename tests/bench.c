@@ -118,7 +118,7 @@ static void print_profile(double total_s) {
 
 /* ---- what the machine can do ---- */
 
-enum { MEM_MIB = 256, N_PART = 64, ROW = 4096, N_ROW = 8, N_TOK = 48 };
+enum { MEM_MIB = 256, N_PART = 64, ROW = 2048, N_ROW = 8, N_TOK = 48 };
 
 typedef struct limits {
     const uint64_t *mem;
@@ -143,9 +143,9 @@ static void multiply_part(void *user, uint32_t part) {
     float out[N_TOK][N_ROW], *y[N_TOK];
     const float *x[N_TOK];
     (void)part;
-    for (int t = 0; t < N_TOK; t++) y[t] = out[t], x[t] = l->x + (size_t)t * 512;
-    for (int i = 0; i < 64; i++)
-        l->simd->rows(y, x, N_TOK, l->w, 512 * 2, DS4_QUANT_F16, false, N_ROW, 512);
+    for (int t = 0; t < N_TOK; t++) y[t] = out[t], x[t] = l->x + (size_t)t * ROW;
+    for (int i = 0; i < 16; i++)
+        l->simd->rows(y, x, N_TOK, l->w, ROW * 2, DS4_QUANT_F16, false, N_ROW, ROW);
 }
 
 static ds4_status print_limits(const options *o, ds4_err *err) {
@@ -157,11 +157,11 @@ static ds4_status print_limits(const options *o, ds4_err *err) {
 
     TRY(ds4_pool_new(&pool, o->n_thread, err));
     TRY(ds4_mem_alloc(&mem, (size_t)MEM_MIB << 20, 1, err));
-    TRY(ds4_mem_alloc(&v, (N_TOK + N_ROW) * 512 + 16, sizeof *v, err));
+    TRY(ds4_mem_alloc(&v, (N_TOK + N_ROW) * ROW + 16, sizeof *v, err));
     memset(mem, 1, (size_t)MEM_MIB << 20);
     l.mem = mem;
     float *x = (float *)(((uintptr_t)v + 63) & ~(uintptr_t)63);
-    l.x = x, l.w = (const uint8_t *)(x + N_TOK * 512);
+    l.x = x, l.w = (const uint8_t *)(x + N_TOK * ROW);
     TRY(ds4_simd_find(&l.simd, o->simd, err));
     double t0 = now_s();
     for (int i = 0; i < 4; i++) ds4_pool_run(pool, read_part, &l, N_PART);
@@ -173,7 +173,7 @@ static ds4_status print_limits(const options *o, ds4_err *err) {
         ds4_pool_run(pool, multiply_part, &l, N_PART);
         t1 = now_s();
         printf(", multiplies and adds from the cache at %.1f GMAC/s",
-               64.0 * N_PART * N_TOK * N_ROW * 512.0 / (t1 - t0) * 1e-9);
+               16.0 * N_PART * N_TOK * N_ROW * ROW / (t1 - t0) * 1e-9);
     }
     printf("\n");
 out:
