@@ -66,8 +66,8 @@ ds4_status ds4_file_writer_open(ds4_file_writer **out, const char *path, ds4_err
     struct stat old;
     int fd = -1;
 
-    if (!stat(path, &old) && !S_ISREG(old.st_mode))
-        RAISE(DS4_ERR_USAGE, "%.200s: a device, pipe or folder, wanted a file", path);
+    if (!stat(path, &old) && !S_ISREG(old.st_mode) && !S_ISDIR(old.st_mode))
+        RAISE(DS4_ERR_USAGE, "%.200s: a device or a pipe, wanted a file", path);
     TRY(ds4_mem_alloc(&w, 1, sizeof *w, err));
     TRY(ds4_mem_strdup(&w->path, path, err));
     TRY(ds4_mem_alloc(&partial, n + sizeof suffix, 1, err));
@@ -85,6 +85,14 @@ out:
     ds4_mem_free(partial);
     ds4_file_writer_abandon(w);
     return st;
+}
+
+ds4_status ds4_file_writer_reserve(ds4_file_writer *w, uint64_t n, ds4_err *err) {
+    if (n > INT64_MAX || (fallocate(fileno(w->to), FALLOC_FL_KEEP_SIZE, 0, (off_t)n) < 0 &&
+                          (errno == ENOSPC || errno == EFBIG || errno == EDQUOT)))
+        return ds4_err_set(err, DS4_ERR_IO, DS4_HERE, "%.200s: cannot hold %llu bytes: %s",
+                           w->partial, (unsigned long long)n, strerror(errno));
+    return DS4_OK;
 }
 
 ds4_status ds4_file_writer_put(ds4_file_writer *w, const void *p, size_t n, ds4_err *err) {

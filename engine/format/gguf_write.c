@@ -1,11 +1,9 @@
 #include "engine/format/gguf_write.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "engine/base/file.h"
 #include "engine/base/float.h"
 #include "engine/base/mem.h"
 
@@ -19,8 +17,8 @@ struct ds4_gguf_writer {
     uint64_t n_tensor, n_meta;
     ds4_status st; /* of the first put that failed */
     ds4_err err;
-    char *path, *partial;
-    int fd;              /* -1: not begun, or ended */
+    ds4_file_writer *file; /* NULL: not begun, or ended */
+    bool begun;
     uint64_t at, n_data; /* in the data section */
 };
 
@@ -71,7 +69,6 @@ ds4_status ds4_gguf_writer_new(ds4_gguf_writer **out, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_gguf_writer *w = NULL;
     TRY(ds4_mem_alloc(&w, 1, sizeof *w, err));
-    w->fd = -1;
     put(w, "GGUF\3\0\0\0", 8);
     put(w, (const uint8_t[16]){0}, 16); /* the two counts, known at the end */
     *out = w;
@@ -81,13 +78,8 @@ out:
 
 void ds4_gguf_writer_free(ds4_gguf_writer *w) {
     if (!w) return;
-    if (w->fd >= 0) {
-        close(w->fd);
-        unlink(w->partial);
-    }
+    ds4_file_writer_abandon(w->file);
     ds4_mem_free(w->head);
-    ds4_mem_free(w->path);
-    ds4_mem_free(w->partial);
     ds4_mem_free(w);
 }
 
@@ -153,40 +145,13 @@ ds4_status ds4_gguf_writer_head(const ds4_gguf_writer *w, uint64_t *bytes, ds4_e
 
 /* ---- the file ---- */
 
-static ds4_status write_all(ds4_gguf_writer *w, const void *p, size_t n, ds4_err *err) {
-    ds4_status st = DS4_OK;
-    const char *from = p;
-    while (n) {
-        /* Below 1 GiB, because the system cuts larger requests short. */
-        ssize_t k = write(w->fd, from, n < 1u << 30 ? n : 1u << 30);
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) RAISE(DS4_ERR_IO, "%.200s: cannot write: %s", w->partial, strerror(errno));
-        if (k == 0) RAISE(DS4_ERR_IO, "%.200s: cannot write: no progress", w->partial);
-        from += k, n -= (size_t)k;
-    }
-out:
-    return st;
-}
-
 static ds4_status write_zeros(ds4_gguf_writer *w, uint64_t n, ds4_err *err) {
     static const uint8_t zero[4096];
     ds4_status st = DS4_OK;
     for (uint64_t k; n; n -= k) {
         k = n < sizeof zero ? n : sizeof zero;
-        TRY(write_all(w, zero, (size_t)k, err));
+        TRY(ds4_file_writer_put(w->file, zero, (size_t)k, err));
     }
-out:
-    return st;
-}
-
-static ds4_status set_paths(ds4_gguf_writer *w, const char *path, ds4_err *err) {
-    static const char suffix[] = ".partial";
-    ds4_status st = DS4_OK;
-    size_t n = strlen(path);
-    TRY(ds4_mem_strdup(&w->path, path, err));
-    TRY(ds4_mem_alloc(&w->partial, n + sizeof suffix, 1, err));
-    memcpy(w->partial, path, n);
-    memcpy(w->partial + n, suffix, sizeof suffix);
 out:
     return st;
 }
@@ -195,24 +160,18 @@ ds4_status ds4_gguf_writer_begin(ds4_gguf_writer *w, const char *path, uint64_t 
                                  ds4_err *err) {
     ds4_status st = DS4_OK;
     uint64_t head = 0;
-    if (w->path) RAISE(DS4_ERR_INTERNAL, "gguf_write: %.200s was begun already", w->path);
+    if (w->begun) RAISE(DS4_ERR_INTERNAL, "gguf_write: %.200s is not the first file", path);
     TRY(ds4_gguf_writer_head(w, &head, err));
     if (head > INT64_MAX || data_bytes > INT64_MAX - head)
         RAISE(DS4_ERR_IO, "%.200s: %llu bytes, wanted less than 2^63", path,
               (unsigned long long)data_bytes);
-    TRY(set_paths(w, path, err));
+    w->begun = true;
     store_le(w->head + N_TENSOR_AT, w->n_tensor, 8);
     store_le(w->head + N_META_AT, w->n_meta, 8);
     w->n_data = data_bytes;
-    w->fd = open(w->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (w->fd < 0) RAISE(DS4_ERR_IO, "%.200s: cannot create: %s", w->partial, strerror(errno));
-    /* A file system that cannot reserve says so with another error; the writes then find out.
-     */
-    if (fallocate(w->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)(head + data_bytes)) < 0 &&
-        (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
-        RAISE(DS4_ERR_IO, "%.200s: cannot hold %llu bytes: %s", w->partial,
-              (unsigned long long)(head + data_bytes), strerror(errno));
-    TRY(write_all(w, w->head, w->n_head, err));
+    TRY(ds4_file_writer_open(&w->file, path, err));
+    TRY(ds4_file_writer_reserve(w->file, head + data_bytes, err));
+    TRY(ds4_file_writer_put(w->file, w->head, w->n_head, err));
     TRY(write_zeros(w, head - w->n_head, err));
 out:
     return st;
@@ -221,44 +180,23 @@ out:
 ds4_status ds4_gguf_writer_data(ds4_gguf_writer *w, uint64_t offset, const void *p, size_t n,
                                 ds4_err *err) {
     ds4_status st = DS4_OK;
-    if (w->fd < 0) RAISE(DS4_ERR_INTERNAL, "gguf_write: data before begin or after end");
+    if (!w->file) RAISE(DS4_ERR_INTERNAL, "gguf_write: data before begin or after end");
     if (offset < w->at || offset > w->n_data || n > w->n_data - offset)
         RAISE(DS4_ERR_INTERNAL, "gguf_write: %zu bytes at %llu, wanted within %llu to %llu", n,
               (unsigned long long)offset, (unsigned long long)w->at,
               (unsigned long long)w->n_data);
     TRY(write_zeros(w, offset - w->at, err));
-    TRY(write_all(w, p, n, err));
+    TRY(ds4_file_writer_put(w->file, p, n, err));
     w->at = offset + n;
 out:
     return st;
 }
 
-/* The new name is only safe once its directory is on the disk. Some file systems refuse to
- * flush a directory; the file itself is whole by then, so that is no error. */
-static void flush_directory(const char *path, char *room) {
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    if (slash && n == 0) n = 1; /* the root */
-    memcpy(room, path, n);
-    room[n] = '\0';
-    int fd = open(n ? room : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    (void)fsync(fd);
-    close(fd);
-}
-
 ds4_status ds4_gguf_writer_end(ds4_gguf_writer *w, ds4_err *err) {
     ds4_status st = DS4_OK;
     TRY(ds4_gguf_writer_data(w, w->n_data, "", 0, err));
-    if (fsync(w->fd) < 0)
-        RAISE(DS4_ERR_IO, "%.200s: cannot flush: %s", w->partial, strerror(errno));
-    if (rename(w->partial, w->path) < 0)
-        RAISE(DS4_ERR_IO, "%.200s: cannot rename to %.200s: %s", w->partial, w->path,
-              strerror(errno));
-    /* Flushed already: nothing that a failing close could still lose. */
-    close(w->fd);
-    w->fd = -1;
-    flush_directory(w->path, w->partial); /* shorter than the partial name: it fits */
+    st = ds4_file_writer_finish(w->file, err);
+    w->file = NULL;
 out:
     return st;
 }

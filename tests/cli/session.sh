@@ -84,7 +84,7 @@ refuses 64 "a session of 39 tokens fills its context of 39: no session could loa
     --tokens "$t/39.tokens" --ctx 39 --save-session "$t/no.dsv4"
 refuses 64 "the run file and the session file are one" --tokens "$t/39.tokens" --save-session "$t/no.h5"
 mkfifo "$t/pipe"
-refuses 64 "a device, pipe or folder, wanted a file" --tokens "$t/39.tokens" --save-session "$t/pipe"
+refuses 64 "a device or a pipe, wanted a file" --tokens "$t/39.tokens" --save-session "$t/pipe"
 [ -p "$t/pipe" ] || die "a pipe was replaced"
 refuses 64 "engine ref64: its state is wider than the f32 of a session file" --engine ref64 --plan default --tokens "$t/39.tokens" --save-session "$t/no.dsv4"
 expect 65 "$bin" info --session "$t/whole.h5"
