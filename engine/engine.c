@@ -26,8 +26,11 @@ static ds4_status open_ref64(ds4_backend **out, const ds4_engine_options *opt, d
 }
 
 static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
-    return ds4_vk_open(
-        out, &(ds4_vk_options){.device = opt->device, .validation = opt->validation}, err);
+    return ds4_vk_open(out,
+                       &(ds4_vk_options){.device = opt->device,
+                                         .validation = opt->validation,
+                                         .cache_dir = ds4_setting("DS4_PIPELINE_CACHE")},
+                       err);
 }
 
 static const struct {

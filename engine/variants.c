@@ -15,11 +15,12 @@ const ds4_variant_info ds4_variant_table[DS4_VARIANT_COUNT] = {
 
 /* Settings of the program that are no numeric variants. */
 static const char *const settings[] = {
-    "DS4_THREADS",    /* worker threads of the reference engine */
-    "DS4_SIMD",       /* SIMD path of the reference engine, engine/ref/simd.h */
-    "DS4_NOISE_SEED", /* seed of the rows with noise */
-    "DS4_DEVICE",     /* index of the Vulkan device */
-    "DS4_VALIDATION", /* boolean: Vulkan validation layers */
+    "DS4_THREADS",        /* worker threads of the reference engine */
+    "DS4_SIMD",           /* SIMD path of the reference engine, engine/ref/simd.h */
+    "DS4_NOISE_SEED",     /* seed of the rows with noise */
+    "DS4_DEVICE",         /* index of the Vulkan device */
+    "DS4_VALIDATION",     /* boolean: Vulkan validation layers */
+    "DS4_PIPELINE_CACHE", /* folder of compiled Vulkan pipelines; unset: none is kept */
 };
 
 int ds4_variant_find(const char *name) {

@@ -13,6 +13,8 @@ bin=$1
 shift
 # Every Vulkan test runs with the validation layers, whose messages are errors.
 export DS4_VALIDATION=1
+# No test may pass by what an earlier one compiled.
+unset DS4_PIPELINE_CACHE
 # Under config=asan: leaks of the Vulkan loader and its drivers are not ours.
 export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
 

@@ -1,5 +1,6 @@
 /* engine/vk: memory, recording, reflection and the checks of the manifest. What the kernels
  * compute is the business of test_kernels; here one op shows that calls arrive. */
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "engine/base/mem.h"
@@ -453,6 +456,78 @@ static void test_sync_reports_a_planted_validation_message(void **state) {
     ds4_vk_device_close(d);
 }
 
+/* ---- the pipeline cache ---- */
+
+/* The fact of a device opened and closed with a cache folder; what it compiled is then saved.
+ */
+static void cache_outcome(char out[64], const char *dir) {
+    const ds4_vk_options opt = {.device = -1, .cache_dir = dir};
+    ds4_backend *b = NULL;
+    ds4_err fault = {0};
+    const char *key, *value;
+    if (ds4_vk_open(&b, &opt, &fault) != DS4_OK) fail_msg("%s", fault.message);
+    out[0] = 0;
+    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++)
+        if (!strcmp(key, "pipeline_cache")) snprintf(out, 64, "%s", value);
+    b->ops->close(b);
+}
+
+/* The one file of the folder. */
+static void cache_file(char out[320], const char *dir) {
+    glob_t found;
+    char pattern[300];
+    snprintf(pattern, sizeof pattern, "%s/*", dir);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    snprintf(out, 320, "%s", found.gl_pathv[0]);
+    globfree(&found);
+}
+
+static void test_cache_is_kept_and_damage_is_a_miss(void **state) {
+    char dir[] = "/tmp/ds4-cache-XXXXXX", path[320], text[64], second[64];
+    struct stat sb;
+    (void)state, (void)device(MAPPED);
+    assert_non_null(mkdtemp(dir));
+
+    cache_outcome(text, NULL);
+    assert_string_equal(text, "off");
+    cache_outcome(text, dir);
+    assert_string_equal(text, "cold");
+    cache_file(path, dir);
+    cache_outcome(second, dir); /* Mesa 22.3's llvmpipe hands out no pipelines */
+    assert_true(!strcmp(second, "warm") || !strcmp(second, "cold: the driver keeps nothing"));
+
+    assert_int_equal(stat(path, &sb), 0);
+    for (off_t at = 0; at < sb.st_size; at += sb.st_size / 16 + 1) { /* one bit, anywhere */
+        FILE *f = fopen(path, "r+b");
+        assert_non_null(f);
+        fseek(f, at, SEEK_SET);
+        int c = fgetc(f);
+        fseek(f, at, SEEK_SET);
+        fputc(c ^ 1, f);
+        fclose(f);
+        cache_outcome(text, dir);
+        assert_string_equal(text, "cold: the file was damaged");
+        cache_outcome(text, dir); /* it was replaced */
+        assert_string_equal(text, second);
+    }
+    assert_int_equal(truncate(path, sb.st_size - 1), 0);
+    cache_outcome(text, dir);
+    assert_string_equal(text, "cold: the file was damaged");
+    cache_file(path, dir); /* no partial file beside it */
+    remove(path), remove(dir);
+}
+
+static void test_cache_folder_that_is_a_file_is_an_error(void **state) {
+    const ds4_vk_options opt = {.device = -1, .cache_dir = "/dev/null"};
+    ds4_backend *b = NULL;
+    ds4_err fault = {0};
+    (void)state, (void)device(MAPPED);
+    assert_int_equal(ds4_vk_open(&b, &opt, &fault), DS4_ERR_IO);
+    assert_non_null(strstr(fault.message, "/dev/null"));
+    assert_null(b);
+}
+
 /* Last: everything above ran under the layers, where they are installed. */
 static void test_validation_has_said_nothing(void **state) {
     (void)state;
@@ -484,6 +559,8 @@ int main(void) {
         cmocka_unit_test(test_reflect_survives_damage),
         cmocka_unit_test(test_open_survives_each_failing_allocation),
         cmocka_unit_test(test_sync_reports_a_planted_validation_message),
+        cmocka_unit_test(test_cache_is_kept_and_damage_is_a_miss),
+        cmocka_unit_test(test_cache_folder_that_is_a_file_is_an_error),
         cmocka_unit_test(test_validation_has_said_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

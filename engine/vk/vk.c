@@ -118,7 +118,8 @@ static ds4_status vk_sync(ds4_backend *b, ds4_err *err) {
     return ds4_vk_graph_sync(((ds4_vk *)b)->g, err);
 }
 
-/* Facts of the device, then the validation messages, then the SPIR-V that has run. */
+/* Facts of the device, then the pipeline cache, the validation messages, the SPIR-V that has
+ * run. */
 static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const char **value) {
     const ds4_vk *v = (const ds4_vk *)b;
     const ds4_vk_device_info *info = &v->d->info;
@@ -126,7 +127,12 @@ static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const ch
         *key = info->fact[i].key, *value = info->fact[i].value;
         return true;
     }
-    if (i > info->n_fact) return ds4_vk_kernels_fact(v->k, i - info->n_fact - 1, key, value);
+    if (i == info->n_fact) {
+        *key = "pipeline_cache", *value = ds4_vk_kernels_cache(v->k);
+        return true;
+    }
+    if (i > info->n_fact + 1)
+        return ds4_vk_kernels_fact(v->k, i - info->n_fact - 2, key, value);
     char text[256], *messages = ((ds4_vk *)b)->messages;
     uint32_t n = ds4_vk_device_messages(v->d, text, sizeof text);
     snprintf(messages, sizeof v->messages, n ? "%u, first: %s" : "%u", n, text);
@@ -158,7 +164,7 @@ ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *er
     TRY(ds4_vk_device_open(&v->d, opt ? opt : &plain, err));
     TRY(ds4_vk_graph_new(&v->g, v->d, err));
     ds4_vk_memory_init(&v->memory, v->d, v->g);
-    TRY(ds4_vk_kernels_new(&v->k, v->d, v->g, err));
+    TRY(ds4_vk_kernels_new(&v->k, v->d, v->g, opt ? opt->cache_dir : NULL, err));
     TRY(ds4_vk_buffer_new(&v->memory, &v->dummy, NULL, 256, "the dummy buffer", err));
     *out = &v->base, v = NULL;
 out:

@@ -15,6 +15,7 @@ typedef struct ds4_vk_options {
                         else the first fit one */
     bool validation; /* validation layers on; a warning or an error fails the next sync */
     bool staged;     /* never map device memory, even where the device could (tests) */
+    const char *cache_dir; /* folder of compiled pipelines (vk_cache.h); NULL: none */
 } ds4_vk_options;
 
 /* Opens a device, reflects and checks every row of the manifest. opt may be NULL: first fit
@@ -22,7 +23,8 @@ typedef struct ds4_vk_options {
  *
  * Errors: DS4_ERR_ENVIRONMENT without a loader, driver or fit device, where a strict row needs
  * a feature that the device lacks, and always in a build with VULKAN=0 (vk_none.c);
- * DS4_ERR_USAGE for a device index past the last; DS4_ERR_INTERNAL when a row disagrees with
+ * DS4_ERR_USAGE for a device index past the last; DS4_ERR_IO for a cache_dir that cannot be
+ * written; DS4_ERR_INTERNAL when a row disagrees with
  * its SPIR-V.
  * Owns: the caller ends *out with out->ops->close. */
 ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err);

@@ -9,6 +9,7 @@
 #include "engine/base/mem.h"
 #include "engine/ops/ops.h"
 #include "engine/variants.h"
+#include "engine/vk/vk_cache.h"
 
 /* The symbols are defined by the assembly file that kernels.mk writes. */
 #define KERNEL(op, row, ...)                                                                   \
@@ -344,13 +345,13 @@ struct kernel {
 struct ds4_vk_kernels {
     ds4_vk_device *d;
     ds4_vk_graph *g;
-    VkPipelineCache cache;
+    ds4_vk_cache cache;
     struct kernel *kernel; /* those of one op together, in manifest order */
     uint32_t n_kernel, op_begin[DS4_OP_COUNT + 1];
     bool one_dimension[DS4_OP_COUNT]; /* the op's grid is x alone */
 };
 
-static size_t code_words(const ds4_vk_row *row, uint32_t safe) {
+static size_t code_words(const ds4_vk_row *row, size_t safe) {
     return ((uintptr_t)row->code_end[safe] - (uintptr_t)row->code[safe]) / sizeof(uint32_t);
 }
 
@@ -416,13 +417,26 @@ static bool has_one_dimension(ds4_op op) {
     return grid[1] <= 1 && grid[2] <= 1;
 }
 
+/* Of every module of the manifest, in its order. */
+static void digest_manifest(uint64_t out[2]) {
+    XXH3_state_t s;
+    size_t n;
+    const ds4_vk_row *row = ds4_vk_row_table(&n);
+    XXH3_128bits_reset(&s);
+    for (size_t i = 0; i < 2 * n; i++)
+        XXH3_128bits_update(&s, row[i / 2].code[i % 2],
+                            code_words(&row[i / 2], i % 2) * sizeof(uint32_t));
+    XXH128_hash_t h = XXH3_128bits_digest(&s);
+    out[0] = h.high64, out[1] = h.low64;
+}
+
 ds4_status ds4_vk_kernels_new(ds4_vk_kernels **out, ds4_vk_device *d, ds4_vk_graph *g,
-                              ds4_err *err) {
+                              const char *cache_dir, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_vk_kernels *k = NULL;
     size_t n_row;
     const ds4_vk_row *row = ds4_vk_row_table(&n_row);
-    VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    uint64_t modules[2];
 
     TRY(ds4_mem_alloc(&k, 1, sizeof *k, err));
     k->d = d, k->g = g;
@@ -441,7 +455,8 @@ ds4_status ds4_vk_kernels_new(ds4_vk_kernels **out, ds4_vk_device *d, ds4_vk_gra
         }
     }
     k->op_begin[DS4_OP_COUNT] = k->n_kernel;
-    TRYVK("pipeline cache", vkCreatePipelineCache(d->device, &cache, NULL, &k->cache));
+    digest_manifest(modules);
+    TRY(ds4_vk_cache_init(&k->cache, d, cache_dir, modules, err));
     *out = k, k = NULL;
 out:
     ds4_vk_kernels_free(k);
@@ -458,7 +473,7 @@ void ds4_vk_kernels_free(ds4_vk_kernels *k) {
             vkDestroyShaderModule(k->d->device, n->build[j].module, NULL);
         ds4_mem_free(n->pipeline);
     }
-    vkDestroyPipelineCache(k->d->device, k->cache, NULL);
+    ds4_vk_cache_fini(&k->cache);
     ds4_mem_free(k->kernel);
     ds4_mem_free(k);
 }
@@ -527,7 +542,7 @@ static ds4_status pipeline_new(const ds4_vk_kernels *k, struct kernel *n, struct
     TRY(module_new(k, n, safe, err));
     info.stage.module = n->build[safe].module;
     TRYVK(n->row.name,
-          vkCreateComputePipelines(k->d->device, k->cache, 1, &info, NULL, &p->handle));
+          vkCreateComputePipelines(k->d->device, k->cache.handle, 1, &info, NULL, &p->handle));
 out:
     return st;
 }
@@ -558,6 +573,8 @@ ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_
 out:
     return st;
 }
+
+const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k) { return k->cache.outcome; }
 
 bool ds4_vk_kernels_fact(const ds4_vk_kernels *k, uint32_t i, const char **key,
                          const char **value) {

@@ -58,9 +58,10 @@ ds4_status ds4_vk_row_check(const ds4_vk_row *row, const ds4_vk_reflection *r, d
 
 typedef struct ds4_vk_kernels ds4_vk_kernels;
 
-/* Reflects and checks the whole manifest. Owns: the caller frees *out, before the device. */
+/* Reflects and checks the whole manifest. cache_dir: see ds4_vk_options. Owns: the caller frees
+ * *out, before the device. */
 ds4_status ds4_vk_kernels_new(ds4_vk_kernels **out, ds4_vk_device *d, ds4_vk_graph *g,
-                              ds4_err *err);
+                              const char *cache_dir, ds4_err *err);
 void ds4_vk_kernels_free(ds4_vk_kernels *k);
 
 uint32_t ds4_vk_kernels_n_row(const ds4_vk_kernels *k, ds4_op op);
@@ -73,6 +74,9 @@ const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, u
  * than zero. */
 ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i, bool base,
                                    VkPipeline *out, ds4_err *err);
+
+/* What ds4_vk_cache says of its file. */
+const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k);
 
 /* "spirv.<op>__<row>" (with ".safe" appended for the SAFE build) and the 128-bit xxh3 of its
  * bytes, for the i-th module that a pipeline was made of. */
