@@ -183,14 +183,14 @@ static bool link_name(char *dst, size_t cap, hid_t at, bool attribute, hsize_t i
 static ds4_status read_facts(drift_run *r, ds4_err *err) {
     ds4_status st = DS4_OK;
     hid_t at = H5Gopen2(r->file, "provenance", H5P_DEFAULT);
-    H5O_info_t info;
     H5G_info_t group;
     char key[STORE_MAX_NAME];
+    /* H5Oget_info takes a struct that differs between HDF5 1.10 and 1.14; this does not. */
+    const int n_attr = at < 0 ? -1 : H5Aget_num_attrs(at);
 
-    if (at < 0 || H5Oget_info2(at, &info, H5O_INFO_NUM_ATTRS) < 0 ||
-        H5Gget_info(at, &group) < 0)
+    if (n_attr < 0 || H5Gget_info(at, &group) < 0)
         RAISE(DS4_ERR_FORMAT, "%.300s: no group 'provenance'", r->path);
-    for (hsize_t i = 0; i < info.num_attrs; i++) {
+    for (hsize_t i = 0; i < (hsize_t)n_attr; i++) {
         if (!link_name(key, sizeof key, at, true, i))
             RAISE(DS4_ERR_FORMAT, "%.300s: provenance %ju has no proper name", r->path,
                   (uintmax_t)i);
