@@ -159,12 +159,13 @@ ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *er
     ds4_status st = DS4_OK;
     ds4_vk *v = NULL;
 
+    if (!opt) opt = &plain;
     TRY(ds4_mem_alloc(&v, 1, sizeof *v, err));
     v->base.ops = &vk_ops;
-    TRY(ds4_vk_device_open(&v->d, opt ? opt : &plain, err));
+    TRY(ds4_vk_device_open(&v->d, opt, err));
     TRY(ds4_vk_graph_new(&v->g, v->d, err));
     ds4_vk_memory_init(&v->memory, v->d, v->g);
-    TRY(ds4_vk_kernels_new(&v->k, v->d, v->g, opt ? opt->cache_dir : NULL, err));
+    TRY(ds4_vk_kernels_new(&v->k, v->d, v->g, opt->cache_dir, err));
     TRY(ds4_vk_buffer_new(&v->memory, &v->dummy, NULL, 256, "the dummy buffer", err));
     *out = &v->base, v = NULL;
 out:

@@ -351,7 +351,7 @@ struct ds4_vk_kernels {
     bool one_dimension[DS4_OP_COUNT]; /* the op's grid is x alone */
 };
 
-static size_t code_words(const ds4_vk_row *row, size_t safe) {
+static size_t code_words(const ds4_vk_row *row, uint32_t safe) {
     return ((uintptr_t)row->code_end[safe] - (uintptr_t)row->code[safe]) / sizeof(uint32_t);
 }
 
@@ -417,15 +417,15 @@ static bool has_one_dimension(ds4_op op) {
     return grid[1] <= 1 && grid[2] <= 1;
 }
 
-/* Of every module of the manifest, in its order. */
-static void digest_manifest(uint64_t out[2]) {
+/* Of the digests of every module. */
+static void digest_modules(uint64_t out[2], const ds4_vk_kernels *k) {
     XXH3_state_t s;
-    size_t n;
-    const ds4_vk_row *row = ds4_vk_row_table(&n);
     XXH3_128bits_reset(&s);
-    for (size_t i = 0; i < 2 * n; i++)
-        XXH3_128bits_update(&s, row[i / 2].code[i % 2],
-                            code_words(&row[i / 2], i % 2) * sizeof(uint32_t));
+    for (uint32_t i = 0; i < k->n_kernel; i++)
+        for (uint32_t safe = 0; safe < 2; safe++) {
+            const char *digest = k->kernel[i].build[safe].digest;
+            XXH3_128bits_update(&s, digest, strlen(digest));
+        }
     XXH128_hash_t h = XXH3_128bits_digest(&s);
     out[0] = h.high64, out[1] = h.low64;
 }
@@ -455,7 +455,7 @@ ds4_status ds4_vk_kernels_new(ds4_vk_kernels **out, ds4_vk_device *d, ds4_vk_gra
         }
     }
     k->op_begin[DS4_OP_COUNT] = k->n_kernel;
-    digest_manifest(modules);
+    digest_modules(modules, k);
     TRY(ds4_vk_cache_init(&k->cache, d, cache_dir, modules, err));
     *out = k, k = NULL;
 out:
