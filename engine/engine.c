@@ -26,11 +26,19 @@ static ds4_status open_ref64(ds4_backend **out, const ds4_engine_options *opt, d
 }
 
 static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err) {
-    return ds4_vk_open(out,
-                       &(ds4_vk_options){.device = opt->device,
-                                         .validation = opt->validation,
-                                         .cache_dir = ds4_setting("DS4_PIPELINE_CACHE")},
-                       err);
+    ds4_status st = DS4_OK;
+    const char *text = ds4_setting("DS4_VK_REPLAY");
+    bool replay = true;
+
+    if (text) TRY(ds4_bool_parse(&replay, "DS4_VK_REPLAY", text, err));
+    TRY(ds4_vk_open(out,
+                    &(ds4_vk_options){.device = opt->device,
+                                      .validation = opt->validation,
+                                      .no_replay = !replay,
+                                      .cache_dir = ds4_setting("DS4_PIPELINE_CACHE")},
+                    err));
+out:
+    return st;
 }
 
 static const struct {

@@ -8,7 +8,7 @@
 layout(std430, set = 0, binding = 0) readonly buffer A_ { float p[]; };
 layout(std430, set = 0, binding = 1) readonly buffer B_ { float q[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_add a; };
+ARGS(ds4_args_add)
 
 void main() {
     uint end = min((gl_WorkGroupID.x + 1u) * 1024u, a.n_elem);

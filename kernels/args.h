@@ -1,6 +1,6 @@
-/* One push-constant struct per op, included by C and by GLSL: 32-bit scalars, 128 bytes at most.
- * A kernel declares `layout(push_constant) uniform PC { ds4_args_<op> a; };`. Shapes are written
- * slowest dimension first. Positions are token positions; row k of a compressed cache covers the
+/* The arguments of each op in one struct, included by C and by GLSL: 32-bit scalars, 128 bytes at
+ * most. A kernel declares them by `ARGS(ds4_args_<op>)`. Shapes are written slowest dimension
+ * first. Positions are token positions; row k of a compressed cache covers the
  * tokens up to ratio * (k + 1) - 1. */
 #ifndef DS4_KERNELS_ARGS_H
 #define DS4_KERNELS_ARGS_H

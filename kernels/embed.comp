@@ -10,7 +10,7 @@
 #include "quant.glsl"
 layout(std430, set = 0, binding = 1) readonly buffer Token_ { uint token[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_embed a; };
+ARGS(ds4_args_embed)
 
 void main() {
     w_begin();

@@ -10,7 +10,7 @@
 #include "quant.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_gate_bias a; };
+ARGS(ds4_args_gate_bias)
 
 void main() {
     w_begin();

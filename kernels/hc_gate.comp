@@ -10,7 +10,7 @@ layout(std430, set = 0, binding = 0) readonly buffer Mix_ { float mix_in[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Scale_ { float scale[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Base_ { float base[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer W_ { float w[]; };
-layout(push_constant) uniform PC { ds4_args_hc_gate a; };
+ARGS(ds4_args_hc_gate)
 
 void main() {
     uint t = UNIT_X;

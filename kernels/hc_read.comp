@@ -10,7 +10,7 @@
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) readonly buffer W_ { float w[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_hc_read a; };
+ARGS(ds4_args_hc_read)
 
 void main() {
     uint i = UNIT_X, t = UNIT_Y;

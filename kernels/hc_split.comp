@@ -12,7 +12,7 @@ layout(std430, set = 0, binding = 0) readonly buffer Mix_ { float mix_in[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Scale_ { float scale[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Base_ { float base[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_hc_split a; };
+ARGS(ds4_args_hc_split)
 
 #ifdef STRICT
 float op_exp(float z) { return f_exp(z); }

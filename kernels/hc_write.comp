@@ -11,7 +11,7 @@ layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Y_ { float y[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Split_ { float split[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer To_ { float to[]; };
-layout(push_constant) uniform PC { ds4_args_hc_write a; };
+ARGS(ds4_args_hc_write)
 
 void main() {
     uint i = UNIT_X, t = UNIT_Y, n = a.n_embd;

@@ -9,7 +9,7 @@
 #include "exact.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_index_round a; };
+ARGS(ds4_args_index_round)
 shared float v[128];
 
 void main() {

@@ -15,7 +15,7 @@ layout(std430, set = 0, binding = 0) readonly buffer Q_ { float q[]; };
 layout(std430, set = 0, binding = 1) readonly buffer W_ { float w[]; };
 layout(std430, set = 0, binding = 2) readonly buffer K_ { float k[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_index_score a; };
+ARGS(ds4_args_index_score)
 
 #ifdef HALF
 vec4 stage(vec4 v) { return vec4(unpackHalf2x16(packHalf2x16(v.xy)), unpackHalf2x16(packHalf2x16(v.zw))); }

@@ -9,7 +9,7 @@
 #include "select.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer Score_ { float score[]; };
 layout(std430, set = 0, binding = 1) writeonly buffer Sel_ { uint sel[]; };
-layout(push_constant) uniform PC { ds4_args_index_topk a; };
+ARGS(ds4_args_index_topk)
 shared uint above[64], ties[64];
 
 uint sum_all() {

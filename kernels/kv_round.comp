@@ -11,7 +11,7 @@
 #include "reduce.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_kv_round a; };
+ARGS(ds4_args_kv_round)
 
 void main() {
     uint i = gl_WorkGroupID.x * 64u + gl_LocalInvocationID.x, at = gl_WorkGroupID.y * a.d_head + i;

@@ -14,7 +14,7 @@
 layout(std430, set = 0, binding = 1) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Sel_ { uint sel[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_matmul_id a; };
+ARGS(ds4_args_matmul_id)
 #define ROWS 4
 #define MAX_AT 1
 #include "tile_dot.glsl"

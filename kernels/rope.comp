@@ -11,7 +11,7 @@
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Freq_ { uint freq[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_rope a; };
+ARGS(ds4_args_rope)
 
 void main() {
     uint h = gl_WorkGroupID.x, r = gl_WorkGroupID.y, n_pass = a.d_head - a.n_rot;

@@ -8,7 +8,7 @@
 layout(std430, set = 0, binding = 0) readonly buffer Table_ { uint table[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Token_ { uint token[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Sel_ { uint sel[]; };
-layout(push_constant) uniform PC { ds4_args_router_hash a; };
+ARGS(ds4_args_router_hash)
 
 void main() {
     uint s = UNIT_X, t = UNIT_Y;

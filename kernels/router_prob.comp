@@ -8,7 +8,7 @@
 #include "exact.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_router_prob a; };
+ARGS(ds4_args_router_prob)
 
 void main() {
     uint end = min((gl_WorkGroupID.x + 1u) * 1024u, a.n_elem);

@@ -10,7 +10,7 @@
 layout(std430, set = 0, binding = 0) readonly buffer P_ { float p[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Bias_ { float bias[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Sel_ { uint sel[]; };
-layout(push_constant) uniform PC { ds4_args_router_topk a; };
+ARGS(ds4_args_router_topk)
 
 void main() {
     uint t = UNIT_X;

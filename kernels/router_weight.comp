@@ -9,7 +9,7 @@
 layout(std430, set = 0, binding = 0) readonly buffer P_ { float p[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Sel_ { uint sel[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer W_ { float w[]; };
-layout(push_constant) uniform PC { ds4_args_router_weight a; };
+ARGS(ds4_args_router_weight)
 
 void main() {
     uint t = UNIT_X;

@@ -7,7 +7,7 @@
 #include "types.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { uint x[]; };
 layout(std430, set = 0, binding = 1) writeonly buffer Ring_ { uint ring[]; };
-layout(push_constant) uniform PC { ds4_args_row_store a; };
+ARGS(ds4_args_row_store)
 
 void main() {
     uint i = UNIT_X, r = UNIT_Y;

@@ -9,7 +9,7 @@
 #include "exact.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_slot_sum a; };
+ARGS(ds4_args_slot_sum)
 
 void main() {
     uint i = UNIT_X, t = UNIT_Y;

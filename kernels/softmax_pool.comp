@@ -13,7 +13,7 @@
 layout(std430, set = 0, binding = 0) readonly buffer Kv_ { float kv[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Gate_ { float gate[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_softmax_pool a; };
+ARGS(ds4_args_softmax_pool)
 const float NEG = -1.0e30;
 
 uint at(uint pos, uint col) { return (pos % a.cap) * a.n_lane * a.d_head + col; }

@@ -11,7 +11,7 @@ layout(std430, set = 0, binding = 0) readonly buffer Gate_ { float gate[]; };
 layout(std430, set = 0, binding = 1) readonly buffer Up_ { float up[]; };
 layout(std430, set = 0, binding = 2) readonly buffer W_ { float w[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_swiglu a; };
+ARGS(ds4_args_swiglu)
 
 void main() {
     uint i = UNIT_X, r = UNIT_Y, at = r * a.n_col + i;

@@ -445,7 +445,7 @@ static void test_sync_reports_a_planted_validation_message(void **state) {
         print_message("%s\n", fault.message);
         skip();
     }
-    OK(ds4_vk_graph_new(&g, d, err));
+    OK(ds4_vk_graph_new(&g, d, true, err));
     OK(ds4_vk_graph_sync(g, err));
     if (vkCreateBuffer(d->device, &info, NULL, &buffer) == VK_SUCCESS)
         vkDestroyBuffer(d->device, buffer, NULL);

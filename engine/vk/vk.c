@@ -14,8 +14,9 @@ typedef struct ds4_vk {
     ds4_vk_graph *g;
     ds4_vk_kernels *k;
     ds4_vk_memory memory;
-    ds4_buf *dummy;     /* stands in for inputs that a call leaves out */
-    char messages[320]; /* the fact of that name */
+    ds4_buf *dummy; /* stands in for inputs that a call leaves out */
+    /* Facts that change while it is open. */
+    char messages[320], replay[96];
 } ds4_vk;
 
 static void vk_close(ds4_backend *b) {
@@ -93,8 +94,10 @@ static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_e
     const ds4_op op = ds4_tap_table[c->tap].op;
     const ds4_vk_row *r = ds4_vk_kernels_row(v->k, op, row);
     const char *refused = ds4_vk_kernels_refuses(v->k, c, row);
-    ds4_vk_dispatch d = {
-        .n_bind = c->n_bind, .args = c->args, .args_bytes = (uint32_t)c->args_bytes};
+    ds4_vk_dispatch d = {.n_bind = c->n_bind,
+                         .writes = 1u << ds4_op_table[op].n_in,
+                         .args = c->args,
+                         .args_bytes = (uint32_t)c->args_bytes};
 
     TRY(check_call(c, op, err));
     if (!r || refused)
@@ -107,6 +110,7 @@ static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_e
     TRY(ds4_vk_kernels_pipeline(v->k, c, row, d.split, &d.pipeline, err));
     for (uint32_t i = 0; i < c->n_bind; i++)
         d.bind[i] = (c->bind[i] ? c->bind[i] : v->dummy)->buffer;
+    if (ds4_op_table[op].scratch >= 0) d.writes |= 1u << ds4_op_table[op].scratch;
     TRY(ds4_vk_graph_dispatch(v->g, &d, err));
     for (uint32_t i = 0; i < c->n_bind; i++)
         if (c->bind[i]) c->bind[i]->serial = ds4_vk_graph_serial(v->g);
@@ -118,25 +122,40 @@ static ds4_status vk_sync(ds4_backend *b, ds4_err *err) {
     return ds4_vk_graph_sync(((ds4_vk *)b)->g, err);
 }
 
-/* Facts of the device, then the pipeline cache, the validation messages, the SPIR-V that has
- * run. */
+static const char *messages_text(ds4_vk *v) {
+    char text[256];
+    uint32_t n = ds4_vk_device_messages(v->d, text, sizeof text);
+    snprintf(v->messages, sizeof v->messages, n ? "%u, first: %s" : "%u", n, text);
+    return v->messages;
+}
+
+static const char *replay_text(ds4_vk *v) {
+    const ds4_vk_graph_stats s = ds4_vk_graph_count(v->g);
+    snprintf(v->replay, sizeof v->replay, "%llu recorded, %llu replayed",
+             (unsigned long long)s.n_recorded, (unsigned long long)s.n_replayed);
+    return v->replay;
+}
+
+static const char *cache_text(ds4_vk *v) { return ds4_vk_kernels_cache(v->k); }
+
+/* Facts of the device, then those of its use, then the SPIR-V that has run. */
 static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const char **value) {
+    static const struct {
+        const char *key;
+        const char *(*text)(ds4_vk *v);
+    } use[] = {{"pipeline_cache", cache_text},
+               {"validation_messages", messages_text},
+               {"submissions", replay_text}};
+    const uint32_t n_use = sizeof use / sizeof *use;
     const ds4_vk *v = (const ds4_vk *)b;
     const ds4_vk_device_info *info = &v->d->info;
     if (i < info->n_fact) {
         *key = info->fact[i].key, *value = info->fact[i].value;
         return true;
     }
-    if (i == info->n_fact) {
-        *key = "pipeline_cache", *value = ds4_vk_kernels_cache(v->k);
-        return true;
-    }
-    if (i > info->n_fact + 1)
-        return ds4_vk_kernels_fact(v->k, i - info->n_fact - 2, key, value);
-    char text[256], *messages = ((ds4_vk *)b)->messages;
-    uint32_t n = ds4_vk_device_messages(v->d, text, sizeof text);
-    snprintf(messages, sizeof v->messages, n ? "%u, first: %s" : "%u", n, text);
-    *key = "validation_messages", *value = messages;
+    i -= info->n_fact;
+    if (i >= n_use) return ds4_vk_kernels_fact(v->k, i - n_use, key, value);
+    *key = use[i].key, *value = use[i].text((ds4_vk *)b); /* the texts stand in the backend */
     return true;
 }
 
@@ -163,7 +182,7 @@ ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *er
     TRY(ds4_mem_alloc(&v, 1, sizeof *v, err));
     v->base.ops = &vk_ops;
     TRY(ds4_vk_device_open(&v->d, opt, err));
-    TRY(ds4_vk_graph_new(&v->g, v->d, err));
+    TRY(ds4_vk_graph_new(&v->g, v->d, !opt->no_replay, err));
     ds4_vk_memory_init(&v->memory, v->d, v->g);
     TRY(ds4_vk_kernels_new(&v->k, v->d, v->g, opt->cache_dir, err));
     TRY(ds4_vk_buffer_new(&v->memory, &v->dummy, NULL, 256, "the dummy buffer", err));

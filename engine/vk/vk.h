@@ -2,7 +2,7 @@
 #define DS4_VK_H
 /* The Vulkan engine: rows of kernels/kernels.def as a ds4_backend, and the list of devices.
  *
- * A backend belongs to one thread at a time. Calls are recorded and run in order; sync,
+ * A backend belongs to one thread at a time. Calls are recorded and run as if in order; sync,
  * buf_read and buf_write wait for them. Vulkan 1.1 is required of the loader and of the device.
  */
 #include <stdbool.h>
@@ -15,6 +15,7 @@ typedef struct ds4_vk_options {
                         else the first fit one */
     bool validation; /* validation layers on; a warning or an error fails the next sync */
     bool staged;     /* never map device memory, even where the device could (tests) */
+    bool no_replay;  /* record every submission (vk_graph.h) */
     const char *cache_dir; /* folder of compiled pipelines (vk_cache.h); NULL: none */
 } ds4_vk_options;
 

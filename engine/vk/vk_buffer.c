@@ -11,19 +11,8 @@ void ds4_vk_memory_init(ds4_vk_memory *m, ds4_vk_device *d, ds4_vk_graph *g) {
     *m = (ds4_vk_memory){.d = d, .g = g};
 }
 
-/* The first allowed type with `want` and, if there is one, `like` too; UINT32_MAX: none. */
-static uint32_t memory_type(const ds4_vk_device *d, uint32_t allowed,
-                            VkMemoryPropertyFlags want, VkMemoryPropertyFlags like) {
-    for (uint32_t pass = 0; pass < 2; pass++) {
-        VkMemoryPropertyFlags all = pass == 0 ? want | like : want;
-        for (uint32_t i = 0; i < d->memory.memoryTypeCount; i++)
-            if ((allowed >> i & 1u) && (d->memory.memoryTypes[i].propertyFlags & all) == all)
-                return i;
-    }
-    return UINT32_MAX;
-}
-
 static void release(ds4_vk_memory *m, ds4_buf *b) {
+    ds4_vk_graph_forget(m->g, b->buffer);
     vkDestroyBuffer(m->d->device, b->buffer, NULL);
     if (b->memory) m->d->n_memory--;
     vkFreeMemory(m->d->device, b->memory, NULL); /* unmaps */
@@ -50,8 +39,9 @@ static ds4_status reserve(ds4_vk_memory *m, ds4_buf *b, bool stage, const char *
     TRYVK(name, vkCreateBuffer(d->device, &info, NULL, &b->buffer));
     vkGetBufferMemoryRequirements(d->device, b->buffer, &need);
     alloc.allocationSize = need.size;
-    alloc.memoryTypeIndex = memory_type(d, need.memoryTypeBits, map ? HOST : 0,
-                                        stage ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT : LOCAL);
+    alloc.memoryTypeIndex =
+        ds4_vk_device_memory_type(d, need.memoryTypeBits, map ? HOST : 0,
+                                  stage ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT : LOCAL);
     if (alloc.memoryTypeIndex == UINT32_MAX)
         RAISE(DS4_ERR_ENVIRONMENT, "%s: the device has no memory of the needed type", name);
     VkResult r = vkAllocateMemory(d->device, &alloc, NULL, &b->memory);

@@ -533,3 +533,14 @@ out:
     if (instance) vkDestroyInstance(instance, NULL);
     return st;
 }
+
+uint32_t ds4_vk_device_memory_type(const ds4_vk_device *d, uint32_t allowed,
+                                   VkMemoryPropertyFlags want, VkMemoryPropertyFlags like) {
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        VkMemoryPropertyFlags all = pass == 0 ? want | like : want;
+        for (uint32_t i = 0; i < d->memory.memoryTypeCount; i++)
+            if ((allowed >> i & 1u) && (d->memory.memoryTypes[i].propertyFlags & all) == all)
+                return i;
+    }
+    return UINT32_MAX;
+}

@@ -67,6 +67,11 @@ void ds4_vk_device_close(ds4_vk_device *d);
 /* Number of validation messages so far; the first one is copied to text (may be NULL). */
 uint32_t ds4_vk_device_messages(const ds4_vk_device *d, char *text, size_t n);
 
+/* The first allowed type (a bit per type) with `want` and, if there is one, `like` too;
+ * UINT32_MAX: none. */
+uint32_t ds4_vk_device_memory_type(const ds4_vk_device *d, uint32_t allowed,
+                                   VkMemoryPropertyFlags want, VkMemoryPropertyFlags like);
+
 /* Turns a VkResult into a status and a message: memory, environment (device lost, no driver,
  * time out) or internal. */
 ds4_status ds4_vk_fail(ds4_err *err, const char *origin, const char *what, VkResult r);

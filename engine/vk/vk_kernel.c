@@ -242,12 +242,18 @@ static ds4_status reflect_variable(const struct module *m, uint32_t id, ds4_vk_r
         r->bindings |= 1u << v->binding;
         return DS4_OK;
     case SPV_CLASS_UNIFORM:
-    case SPV_CLASS_UNIFORM_CONSTANT:
-        return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE,
-                           "%s: a binding that is no storage buffer", m->name);
-    case SPV_CLASS_PUSH_CONSTANT:
-        r->push_bytes = type_bytes(m, pointee, 0);
+        if (v->set != 1 || v->binding != 0)
+            return ds4_err_set(
+                err, DS4_ERR_INTERNAL, DS4_HERE,
+                "%s: a uniform block at set %d, binding %d; wanted the arguments "
+                "at set 1, binding 0",
+                m->name, (int)v->set, (int)v->binding);
+        r->args_bytes = type_bytes(m, pointee, 0);
         return DS4_OK;
+    case SPV_CLASS_UNIFORM_CONSTANT:
+    case SPV_CLASS_PUSH_CONSTANT:
+        return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE,
+                           "%s: neither a buffer nor the arguments", m->name);
     case SPV_CLASS_WORKGROUP:
         r->shared_bytes += type_bytes(m, pointee, 0);
         return DS4_OK;
@@ -304,9 +310,9 @@ ds4_status ds4_vk_row_check(const ds4_vk_row *row, const ds4_vk_reflection *r, d
     if ((r->bindings & ~want) || (want & ~r->bindings & ~may_miss))
         RAISE(DS4_ERR_INTERNAL, "%s: the module binds buffers 0x%x, ops.def wants 0x%x",
               row->name, r->bindings, want);
-    if (r->push_bytes != args_bytes)
+    if (r->args_bytes != args_bytes)
         RAISE(DS4_ERR_INTERNAL, "%s: the module takes %u bytes of arguments, args.h has %zu",
-              row->name, r->push_bytes, args_bytes);
+              row->name, r->args_bytes, args_bytes);
     for (uint32_t d = 0; d < 3; d++)
         if (r->local[d] && r->local[d] != local[d])
             RAISE(DS4_ERR_INTERNAL, "%s: local size %u in dimension %u, the manifest has %u",

@@ -40,7 +40,7 @@ const ds4_vk_row *ds4_vk_row_table(size_t *n);
 /* What a SPIR-V module declares. */
 typedef struct ds4_vk_reflection {
     uint32_t bindings;     /* bit k: set 0, binding k is a storage buffer */
-    uint32_t push_bytes;   /* of the push-constant block; 0: none */
+    uint32_t args_bytes;   /* of the uniform block at set 1, binding 0; 0: none */
     uint32_t spec_ids;     /* bit k: constant id k exists */
     uint32_t local[3];     /* fixed local size; 0 where constant id d sets dimension d */
     uint32_t caps;         /* DS4_VK_CAP_BIT */
@@ -53,7 +53,7 @@ ds4_status ds4_vk_reflect(ds4_vk_reflection *out, const uint32_t *word, size_t n
                           const uint32_t local[3], const char *name, ds4_err *err);
 
 /* DS4_ERR_INTERNAL when the module disagrees with ops.def (bindings; the scratch input may be
- * missing), args.h (push constants) or the row (local size, subgroup use). */
+ * missing), args.h (arguments) or the row (local size, subgroup use). */
 ds4_status ds4_vk_row_check(const ds4_vk_row *row, const ds4_vk_reflection *r, ds4_err *err);
 
 typedef struct ds4_vk_kernels ds4_vk_kernels;

@@ -6,7 +6,7 @@ layout(std430, set = 0, binding = 1) readonly buffer Raw_ { float raw[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Comp_ { float comp[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Sel_ { uint sel[]; };
 layout(std430, set = 0, binding = 4) readonly buffer Sinks_ { float sinks[]; };
-layout(push_constant) uniform PC { ds4_args_attention a; };
+ARGS(ds4_args_attention)
 
 struct participants {
     uint first, n_raw, n, sel_at;

@@ -14,6 +14,11 @@ layout(constant_id = 4) const uint VARIANTS = 0;
 const uint V_HC_STABLE = 1u, V_NORM_RSQRT_DISABLE = 2u, V_ROPE_EXP2_LOG2 = 4u, V_KV_RAW_F32 = 8u,
            V_STORE_EXACT = 16u, V_ACT_Q8 = 128u;
 
+/* ARGS(ds4_args_<op>): the arguments of a call, as `a`. */
+#define ARGS(type) layout(std140, set = 1, binding = 0) uniform Args_ { type a; };
+/* The same, for kernels that still declare them as they were: layout(push_constant). */
+#define push_constant std140, set = 1, binding = 0
+
 #if defined(STRICT) || defined(SAFE)
 #define PRECISE precise
 #else
