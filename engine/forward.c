@@ -132,6 +132,10 @@ static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_e
         }
         if (!c->refused) c->refused = why;
     }
+    if (batch->observer && batch->observer->call &&
+        !batch->observer->call(batch->observer->user, c))
+        RAISE(DS4_ERR_CANCELLED, "interrupted at layer %u, %s", c->layer,
+              ds4_tap_table[c->tap].name);
     TRY(f->b->ops->call(f->b, c, row, err));
     uint32_t changed = 0;
     for (uint32_t v = 0; v < DS4_VARIANT_COUNT; v++)

@@ -60,6 +60,8 @@ typedef struct ds4_tap_event {
     const void *data; /* f32 or i32 by the tap's type, [n_row][n_col] */
 } ds4_tap_event;
 
+struct ds4_call; /* engine/ops/backend.h */
+
 /* Which taps to observe; asked once per call, so that nothing unwanted is read back. */
 typedef struct ds4_observer {
     bool (*wants)(void *user, ds4_tap tap, uint32_t layer);
@@ -69,6 +71,9 @@ typedef struct ds4_observer {
      * state of the tokens at pos0 ..) and returns true to have the layer start from it. */
     bool (*inject)(void *user, uint32_t layer, uint32_t pos0, uint32_t n_row, uint32_t n_col,
                    float *state);
+    /* May be NULL. Asked before every call runs, while its inputs can still be read; returns
+     * false to stop the evaluation. */
+    bool (*call)(void *user, const struct ds4_call *call);
     void *user;
 } ds4_observer;
 

@@ -34,8 +34,9 @@ check() {
         if (starts(f, "engine/model/") || starts(f, "engine/kv/")) return 2
         if (starts(f, "engine/ops/") || f ~ /^engine\/(plans?|ledger|variants)\.(c|h|def)$/) return 3
         if (starts(f, "engine/ref/") || starts(f, "engine/vk/")) return 4
+        if (f ~ /^engine\/kernel_(case|lines|suite)\.[ch]$/) return 3
         if (f ~ /^engine\/forward\.[ch]$/) return 5
-        if (f ~ /^engine\/(session|engine|ds4)\.[ch]$/) return 6
+        if (f ~ /^engine\/(session|engine|ds4|kernel_capture)\.[ch]$/) return 6
         return -1
     }
     # base is below all; format and tap, model and kv are neighbours that may not see each other.

@@ -40,6 +40,10 @@ typedef struct ds4_row_info {
     const char *bound; /* "exact", or the text of the manifest */
     uint32_t variants; /* variant bits that this row honours */
     bool tensor;       /* f16-staged operands: refused under DS4_TENSOR_MATMUL_DISABLE */
+    uint32_t per[2];   /* units of the grid's x and y that one group covers; 0: no groups */
+    uint32_t lanes;    /* invocations of a group, which split a sum; 0: no groups */
+    uint32_t min_tok;  /* fewest units along the op's token dimension */
+    const char *lacks; /* static text: what the device lacks for this row; NULL: nothing */
     bool seeded;       /* its result depends on the seed of the run */
 } ds4_row_info;
 
@@ -55,6 +59,8 @@ typedef struct ds4_backend_ops {
      * legal. */
     ds4_status (*buf_new)(ds4_backend *b, ds4_buf **out, size_t n, ds4_type type, ds4_err *err);
     void (*buf_free)(ds4_backend *b, ds4_buf *buf);
+    /* Bytes of f32 and i32 as buf_read gives them. */
+    size_t (*buf_bytes)(const ds4_backend *b, const ds4_buf *buf);
     /* A read-only buffer over n bytes that outlive it: mapped by ref, uploaded once by vk.
      * `name` is used in messages. */
     ds4_status (*buf_weight)(ds4_backend *b, ds4_buf **out, const void *data, size_t n,

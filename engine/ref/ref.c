@@ -76,6 +76,11 @@ static void ref_buf_free(ds4_backend *b, ds4_buf *buf) {
     ds4_mem_free(buf);
 }
 
+static size_t ref_buf_bytes(const ds4_backend *b, const ds4_buf *buf) {
+    (void)b;
+    return buf->n_bytes;
+}
+
 static ds4_status check_range(const ds4_buf *buf, size_t off, size_t n, ds4_err *err) {
     if (off <= buf->n_bytes && n <= buf->n_bytes - off) return DS4_OK;
     return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE, "buffer access %zu + %zu of %zu bytes",
@@ -277,6 +282,7 @@ static const ds4_backend_ops ref_ops = {.name = "ref",
                                         .row = ref_row,
                                         .buf_new = ref_buf_new,
                                         .buf_free = ref_buf_free,
+                                        .buf_bytes = ref_buf_bytes,
                                         .buf_weight = ref_buf_weight,
                                         .buf_write = ref_buf_write,
                                         .buf_read = ref_buf_read,

@@ -70,6 +70,11 @@ static void buf_free(ds4_backend *b, ds4_buf *buf) {
     ds4_mem_free(buf);
 }
 
+static size_t buf_bytes(const ds4_backend *b, const ds4_buf *buf) {
+    (void)b;
+    return buf->n_elem * 4;
+}
+
 static ds4_status check_range(const ds4_buf *buf, size_t off, size_t n, ds4_err *err) {
     if (!(off % 4) && !(n % 4) && off / 4 <= buf->n_elem && n / 4 <= buf->n_elem - off / 4)
         return DS4_OK;
@@ -152,6 +157,7 @@ static const ds4_backend_ops ref64_ops = {.name = "ref64",
                                           .row = row,
                                           .buf_new = buf_new,
                                           .buf_free = buf_free,
+                                          .buf_bytes = buf_bytes,
                                           .buf_weight = buf_weight,
                                           .buf_write = buf_write,
                                           .buf_read = buf_read,

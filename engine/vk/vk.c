@@ -51,6 +51,11 @@ static void vk_buf_free(ds4_backend *b, ds4_buf *buf) {
     ds4_vk_buffer_free(&((ds4_vk *)b)->memory, buf);
 }
 
+static size_t vk_buf_bytes(const ds4_backend *b, const ds4_buf *buf) {
+    (void)b;
+    return buf->n_bytes;
+}
+
 static ds4_status vk_buf_weight(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
                                 const char *name, ds4_err *err) {
     return ds4_vk_buffer_new(&((ds4_vk *)b)->memory, out, data, n, name, err);
@@ -165,6 +170,7 @@ static const ds4_backend_ops vk_ops = {.name = "vk",
                                        .row = vk_row,
                                        .buf_new = vk_buf_new,
                                        .buf_free = vk_buf_free,
+                                       .buf_bytes = vk_buf_bytes,
                                        .buf_weight = vk_buf_weight,
                                        .buf_write = vk_buf_write,
                                        .buf_read = vk_buf_read,

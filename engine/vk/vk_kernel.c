@@ -29,7 +29,12 @@ static const ds4_vk_row row_table[] = {
 #define KERNEL(stem, row, source, flags, x, y, px, py, need, tok, bnd, why, vars)              \
     {.op = DS4_OP_##stem,                                                                      \
      .name = #stem "__" #row,                                                                  \
-     .info = {.name = #row, .cause = #why, .bound = BOUND_##bnd},                              \
+     .info = {.name = #row,                                                                    \
+              .cause = #why,                                                                   \
+              .bound = BOUND_##bnd,                                                            \
+              .per = {(px), (py)},                                                             \
+              .lanes = (x) * (y),                                                              \
+              .min_tok = (tok)},                                                               \
      .code = {ds4_spv_##stem##__##row, ds4_spv_safe_##stem##__##row},                          \
      .code_end = {ds4_spv_##stem##__##row##_end, ds4_spv_safe_##stem##__##row##_end},          \
      .lx = (x),                                                                                \
@@ -404,6 +409,7 @@ static ds4_status kernel_init(const ds4_vk_kernels *k, struct kernel *n, const d
         TRY(ds4_vk_reflect(&r, row->code[safe], code_words(row, safe), local, row->name, err));
         TRY(ds4_vk_row_check(row, &r, err));
         if (!n->unfit) n->unfit = find_unfit(k->d, row, &r);
+        n->row.info.lacks = n->unfit;
         n->reflection.spec_ids |= r.spec_ids;
         build_init(&n->build[safe], row, safe);
     }
