@@ -32,6 +32,12 @@ static void name_call(char line[128], const ds4_call *call, uint32_t i) {
              call->phase == DS4_DECODE ? "decode" : "prefill", i);
 }
 
+/* Whether `only` is a call's line, with or without variants behind it. */
+static bool is_call(const char *only, const char *line) {
+    size_t n = strlen(line);
+    return !strncmp(only, line, n) && (!only[n] || only[n] == ' ');
+}
+
 static bool see_call(void *user, const ds4_call *call) {
     capture *k = user;
     char line[128];
@@ -41,9 +47,9 @@ static bool see_call(void *user, const ds4_call *call) {
     if (call->layer != k->last_layer) memset(k->n_call, 0, sizeof k->n_call);
     k->last_layer = call->layer;
     name_call(line, call, k->n_call[call->tap]++);
-    if (k->o->only && strcmp(k->o->only, line) != 0) return true;
+    if (k->o->only && !is_call(k->o->only, line)) return true;
     if (k->o->wants && !k->o->wants(k->o->user, ds4_tap_table[call->tap].op)) return true;
-    k->st = ds4_case_capture(&c, k->b, call, line, &k->err);
+    k->st = ds4_case_capture(&c, k->b, call, k->o->only ? k->o->only : line, &k->err);
     if (k->st != DS4_OK) return false;
     k->n_seen++;
     k->st = k->o->see(k->o->user, &c, &k->err);

@@ -7,7 +7,8 @@
  * cached before it and the end of a window of 128 inside, and the last token alone (decode),
  * which ends a window of 4 and one of 128. A captured call is named by the line tap=NAME
  * layer=N phase=prefill|decode call=N where call counts those of this tap and layer in the
- * batch, and layer is left out for the embedding and the head. */
+ * batch, and layer is left out for the embedding and the head. Words on=VARIANT and off=VARIANT
+ * may follow it. */
 #include "engine/ds4.h"
 #include "engine/kernel_case.h"
 

@@ -246,15 +246,19 @@ out:
     return st;
 }
 
-static ds4_status parse(ds4_case *c, const shape *s, ds4_err *err) {
+/* Words of the line. captured: only those that change a variant, the others name the call. */
+static ds4_status parse(ds4_case *c, const shape *s, bool captured, ds4_err *err) {
     ds4_status st = DS4_OK;
     for (const char *p = c->line + strspn(c->line, " "); *p; p += strspn(p, " ")) {
         size_t n = strcspn(p, "= "), n_word = strcspn(p, " ");
+        bool toggle = !strncmp(p, "on=", 3) || !strncmp(p, "off=", 4);
         if (p[n] != '=' || !n)
             RAISE(DS4_ERR_USAGE, "case \"%s\": found \"%.*s\", wanted key=value", c->line,
                   (int)n_word, p);
-        TRY(set_key(c, p, n, p + n + 1, n_word - n - 1, err));
-        TRY(check_key(c, s, c->n_key - 1, err));
+        if (toggle || !captured) {
+            TRY(set_key(c, p, n, p + n + 1, n_word - n - 1, err));
+            TRY(check_key(c, s, c->n_key - 1, err));
+        }
         p += n_word;
     }
 out:
@@ -394,8 +398,7 @@ uint32_t ds4_case_default_variants(void) {
     return bits;
 }
 
-static uint32_t variant_bits(const ds4_case *c) {
-    uint32_t bits = ds4_case_default_variants();
+static uint32_t variant_bits(const ds4_case *c, uint32_t bits) {
     for (uint32_t i = 0; i < c->n_key; i++) {
         bool on = !strcmp(c->key[i], "on");
         if (!on && strcmp(c->key[i], "off")) continue;
@@ -442,10 +445,10 @@ ds4_status ds4_case_init(ds4_case *c, ds4_op op, const char *line, ds4_err *err)
 
     TRY(begin(c, &s, op, line, err));
     TRY(find_tap(c, err));
-    TRY(parse(c, s, err));
+    TRY(parse(c, s, false, err));
     const char *wtype = ds4_case_value(c, "wtype"), *fill = ds4_case_value(c, "fill");
     c->wtype = ds4_quant_by_name(wtype ? wtype : "F32")->id;
-    c->variants = variant_bits(c);
+    c->variants = variant_bits(c, ds4_case_default_variants());
     c->rng = ds4_case_value(c, "seed") ? strtoull(ds4_case_value(c, "seed"), NULL, 0) : 0;
     TRY(build_args(c, s, err));
     for (const char *p = s->binds; *p; p += strspn(p, " ")) {
@@ -464,7 +467,9 @@ ds4_status ds4_case_capture(ds4_case *c, ds4_backend *b, const ds4_call *call, c
     const shape *s;
 
     TRY(begin(c, &s, ds4_tap_table[call->tap].op, line, err));
-    c->tap = call->tap, c->wtype = call->wtype, c->variants = call->variants;
+    TRY(parse(c, s, true, err));
+    c->tap = call->tap, c->wtype = call->wtype;
+    c->variants = variant_bits(c, call->variants);
     memcpy(c->args, call->args, call->args_bytes);
     for (uint32_t i = 0; i < c->n_bind; i++) {
         size_t n = call->bind[i] ? b->ops->buf_bytes(b, call->bind[i]) : 0;

@@ -39,7 +39,8 @@ typedef struct ds4_case {
  * Owns:   the caller ends *c with ds4_case_fini. */
 ds4_status ds4_case_init(ds4_case *c, ds4_op op, const char *line, ds4_err *err);
 /* The case of a call that is about to run on b: a copy of what its buffers hold, whole; the
- * output is the pattern. line names it. Owns: as ds4_case_init. */
+ * output is the pattern. line names it, and may change variants with on= and off=. Owns: as
+ * ds4_case_init. */
 ds4_status ds4_case_capture(ds4_case *c, ds4_backend *b, const ds4_call *call, const char *line,
                             ds4_err *err);
 void ds4_case_fini(ds4_case *c);
