@@ -21,6 +21,8 @@ PKG_BUILD   := build-essential pkg-config libgsl-dev libhdf5-dev libvulkan-dev l
 PKG_TEST    := clang spirv-tools vulkan-validationlayers libmpfr-dev
 PKG_BROWSER := chromium nodejs
 PKG_NODE    := nodejs npm
+# Of a Debian 13 tree, which has no use for a second compiler and for MPFR.
+PKG_DEBIAN13 := $(PKG_BUILD) $(filter-out clang libmpfr-dev,$(PKG_TEST)) vulkan-tools ccache
 
 LIBS := hdf5 gsl libxxhash jansson $(call with_vulkan,vulkan)
 
@@ -77,8 +79,8 @@ say = @echo "  $(1)	$(2)"
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-format \
-        check-math check-math-run check-tables check-tokenizer check-validation format digests man clean
+.PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-debian13 \
+        check-format check-math check-math-run check-tables check-tokenizer check-validation format digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -189,6 +191,9 @@ check-bits: ## one digest per fixture over compilers, levels, SIMD paths, thread
 	@$(call INSTALL,$(PKG_BUILD) $(if $(quick),clang,$(PKG_BITS)))
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@sh tests/check_bits.sh $(if $(quick),--quick) $(BIN)
+
+check-debian13: ## the Vulkan tests in a Debian 13 tree, whose driver has cooperative matrices (root; some minutes)
+	@PACKAGES='$(PKG_DEBIAN13)' sh tests/debian13.sh
 
 FLASH ?= build/flash-q4k.gguf
 bench-flash: $(BIN) $(B)/tests/bench ## makes a model of the real dimensions (5.5 GB in build/) and measures the reference on it

@@ -1,8 +1,9 @@
 #!/bin/sh
 # run.sh BIN TEST...: runs every test program, then tests/cli/*.sh (each gets BIN as $1; exit status
-# 77 means skipped), then the checks of layers and tables with their self-tests. One line each; the
-# log of what failed is printed in full, skips are repeated at the end. Times are reported, nothing
-# depends on them. Exit status 1 when anything failed.
+# 77 means skipped), then the checks of layers and tables with their self-tests. CLI="NAME...": of the
+# scripts those alone, and no check of the source. One line each; the log of what failed is printed in
+# full, skips are repeated at the end. Times are reported, nothing depends on them. Exit status 1 when
+# anything failed.
 set -eu
 cd "$(dirname "$0")/.."
 if [ $# -lt 1 ]; then
@@ -73,12 +74,13 @@ run() {
 }
 
 for program; do run "${program##*/}" test "$program"; done
-for script in tests/cli/*.sh; do
-    [ -f "$script" ] || continue
-    stem=${script##*/}
-    run "cli/${stem%.sh}" cli sh "$script" "$bin"
+for stem in ${CLI:-$(cd tests/cli && ls -- *.sh)}; do
+    stem=${stem%.sh}
+    run "cli/$stem" cli sh "tests/cli/$stem.sh" "$bin"
 done
-for check in check_layers check_tables; do
+checks='check_layers check_tables'
+if [ -n "${CLI-}" ]; then checks=''; fi
+for check in $checks; do
     run "$check" check sh "tests/$check.sh"
     run "$check --self-test" check sh "tests/$check.sh" --self-test
 done
