@@ -24,7 +24,7 @@ out:
     return st;
 }
 
-static bool same_rows(ds4_cell a, ds4_cell b) { return !memcmp(a.row, b.row, sizeof a.row); }
+static bool same_rows(ds4_cell a, ds4_cell b) { return ds4_cell_same_rows(&a, &b); }
 
 /* Layer number of index il: the last index is the embedding and the head. */
 static uint32_t layer_at(const ds4_plan *p, uint32_t il) {
@@ -34,16 +34,6 @@ static uint32_t layer_at(const ds4_plan *p, uint32_t il) {
 static void layer_text(char dst[16], const ds4_plan *p, uint32_t il) {
     if (il < ds4_plan_n_layer(p)) snprintf(dst, 16, "%u", il);
     else snprintf(dst, 16, "out");
-}
-
-static void rows_text(char *dst, size_t cap, const ds4_plan *p, ds4_tap tap, ds4_cell c) {
-    const ds4_backend *b = ds4_plan_backend(p);
-    ds4_op op = ds4_tap_table[tap].op;
-    snprintf(dst, cap, "%s", c.row[0] ? "" : "strict");
-    for (uint32_t i = 0; i < DS4_MAX_WANTED && c.row[i]; i++) {
-        size_t n = strlen(dst);
-        snprintf(dst + n, cap - n, "%s%s", i ? "," : "", b->ops->row(b, op, c.row[i])->name);
-    }
 }
 
 /* Name of the group that a tap belongs to; taps of one group and layer toggle together. */
@@ -72,7 +62,7 @@ static bool is_member(const group *g, ds4_tap tap) {
  * wants the same rows, so that one short edit says it. */
 static bool is_uniform(const group *g, const ds4_plan *from, const ds4_plan *to, ds4_phase ph,
                        ds4_tap *some, bool *any) {
-    ds4_cell first = {{0}, 0}, cell;
+    ds4_cell first = {.variants = 0}, cell;
     bool uniform = g->grain != DRIFT_GRAIN_LAYER, have = false;
     *any = false;
     for (int t = 0; t < DS4_TAP_COUNT; t++)
@@ -99,12 +89,12 @@ static void append_taps(char *text, size_t cap, const group *g, const ds4_plan *
                         const ds4_plan *to, ds4_phase ph) {
     for (int t = 0; t < DS4_TAP_COUNT; t++)
         for (uint32_t il = g->il0; il <= g->il1; il++) {
-            char edit[256], rows[96], layer[16];
+            char edit[DS4_ROWS_TEXT + 64], rows[DS4_ROWS_TEXT], layer[16];
             ds4_cell b = ds4_plan_cell(to, (ds4_tap)t, layer_at(to, il), ph);
             if (!is_member(g, (ds4_tap)t) ||
                 same_rows(b, ds4_plan_cell(from, (ds4_tap)t, layer_at(from, il), ph)))
                 continue;
-            rows_text(rows, sizeof rows, to, (ds4_tap)t, b);
+            ds4_plan_rows_text(rows, to, (ds4_tap)t, &b);
             layer_text(layer, to, il);
             snprintf(edit, sizeof edit, "tap:%s@%s/%s=%s", ds4_tap_table[t].name, layer,
                      ph == DS4_PREFILL ? "prefill" : "decode", rows);
@@ -114,15 +104,16 @@ static void append_taps(char *text, size_t cap, const group *g, const ds4_plan *
 
 static ds4_status add_group(drift_toggles *t, const group *g, const ds4_plan *from,
                             const ds4_plan *to, ds4_err *err) {
-    char text[16384] = "", rows[2][96], layers[40], layer[16], edit[320];
+    char text[16384] = "", rows[2][DS4_ROWS_TEXT], layers[40], layer[16];
+    char edit[DS4_ROWS_TEXT + 128];
     bool any[2], uniform[2];
     ds4_tap some = 0;
 
     for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
         uniform[ph] = is_uniform(g, from, to, (ds4_phase)ph, &some, &any[ph]);
-        if (any[ph])
-            rows_text(rows[ph], sizeof rows[ph], to, some,
-                      ds4_plan_cell(to, some, layer_at(to, g->il0), (ds4_phase)ph));
+        if (!any[ph]) continue;
+        ds4_cell c = ds4_plan_cell(to, some, layer_at(to, g->il0), (ds4_phase)ph);
+        ds4_plan_rows_text(rows[ph], to, some, &c);
     }
     if (!any[0] && !any[1]) return DS4_OK;
     layer_text(layer, to, g->il0);

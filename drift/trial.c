@@ -273,7 +273,7 @@ drift_execution drift_exercised(const drift_executions *base, const drift_execut
         const ds4_ledger_entry *e = &with->at[i];
         ds4_cell a = ds4_plan_cell(from, e->tap, e->layer, e->phase);
         ds4_cell b = ds4_plan_cell(to, e->tap, e->layer, e->phase);
-        bool rows = memcmp(a.row, b.row, sizeof a.row) != 0;
+        bool rows = !ds4_cell_same_rows(&a, &b);
         uint32_t flipped = a.variants ^ b.variants, row = row_index(to, e);
         if (!rows && !flipped) continue;
         if (rows && wants_row(b, row) && !base_ran_row(base, e)) return DRIFT_EXERCISED;

@@ -125,7 +125,8 @@ static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_e
     c->row0 = s.pos0 / s.pos_step, c->n_col = n_col;
     c->n_bind = ds4_op_table[op].n_in + 1;
     for (uint32_t i = 0; i < DS4_MAX_WANTED && cell.row[i]; i++) {
-        const char *why = f->b->ops->refuses(f->b, c, cell.row[i]);
+        const char *why = ds4_when_refuses(&cell.when[i], batch->n_tok, batch->pos0);
+        if (!why) why = f->b->ops->refuses(f->b, c, cell.row[i]);
         if (!why) {
             row = cell.row[i];
             break;

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,30 @@ ds4_cell ds4_plan_cell(const ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase
 
 void ds4_plan_set(ds4_plan *p, ds4_tap tap, uint32_t layer, ds4_phase phase, ds4_cell cell) {
     *cell_at(p, tap, layer, phase) = cell;
+}
+
+const char *ds4_when_refuses(const ds4_when *w, uint32_t n_tok, uint32_t pos) {
+    if (n_tok < w->tok0) return "fewer tokens than the plan wants for the row";
+    if (w->tok_end && n_tok >= w->tok_end) return "more tokens than the plan wants for the row";
+    if (w->by && n_tok % w->by)
+        return "no multiple of the tokens that the plan wants for the row";
+    if (pos < w->pos0 || (w->pos_end && pos >= w->pos_end))
+        return "outside the positions that the plan wants for the row";
+    return NULL;
+}
+
+static bool same_when(const ds4_when *a, const ds4_when *b) {
+    return a->tok0 == b->tok0 && a->tok_end == b->tok_end && a->by == b->by &&
+           a->pos0 == b->pos0 && a->pos_end == b->pos_end;
+}
+
+bool ds4_cell_same_rows(const ds4_cell *a, const ds4_cell *b) {
+    for (uint32_t i = 0; i < DS4_MAX_WANTED; i++) {
+        if (a->row[i] != b->row[i]) return false;
+        if (!a->row[i]) break;
+        if (!same_when(&a->when[i], &b->when[i])) return false;
+    }
+    return true;
 }
 
 static const char blocks[] = "weights:blocks";
@@ -137,7 +162,7 @@ void ds4_plan_free(ds4_plan *p) {
 
 /* One parsed edit: which cells, and the words of its value. */
 typedef struct edit {
-    char target[64], value[96];
+    char target[64], value[DS4_ROWS_TEXT];
     bool layer[DS4_MAX_LAYER + 1]; /* element n_layer is the output head */
     bool phase[DS4_PHASE_COUNT];
     const char *text; /* the whole edit, for messages */
@@ -230,56 +255,159 @@ static int find_row(const ds4_backend *b, ds4_op op, const char *name) {
     return -1;
 }
 
-/* The rows of a value for one op; false when the op has none of them. Rows that it lacks are
- * left out when `lenient`; else they make the value unfit. Strict accepts every call: what
- * follows it never runs. */
-static bool wanted_rows(const ds4_plan *p, ds4_op op, const char *value, bool lenient,
-                        uint8_t row[DS4_MAX_WANTED]) {
-    char copy[sizeof((edit *)0)->value], *rest = copy;
-    uint32_t n = 0;
-    bool found = false, ended = false;
-
-    memset(row, 0, DS4_MAX_WANTED);
-    snprintf(copy, sizeof copy, "%s", value);
-    for (char *word; (word = strsep(&rest, ","));) {
-        int i = find_row(p->backend, op, trim(word));
-        if (i < 0 && !lenient) return false;
-        if (i >= 0) found = true;
-        if (i == 0) ended = true;
-        if (i > 0 && !ended && n < DS4_MAX_WANTED) row[n++] = (uint8_t)i;
-    }
-    return found;
+/* "8", "9-" or "9-64", or with `one` a number alone; false: anything else. *end is exclusive.
+ */
+static bool parse_range(uint32_t *from, uint32_t *end, const char *s, bool one) {
+    char *at;
+    if (!isdigit((unsigned char)*s)) return false;
+    errno = 0;
+    unsigned long a = strtoul(s, &at, 10), b = a;
+    bool open = !one && at[0] == '-' && !at[1];
+    if (!one && !open && at[0] == '-' && isdigit((unsigned char)at[1]))
+        b = strtoul(at + 1, &at, 10);
+    if ((*at && !open) || errno || a > b || b >= UINT32_MAX) return false;
+    *from = (uint32_t)a, *end = open ? 0 : (uint32_t)b + 1;
+    return true;
 }
 
-static void apply_cells(ds4_plan *p, const edit *e, ds4_tap tap, const uint8_t *row,
-                        int variant, bool on) {
+/* One condition of a row, "tok=9-"; a condition is said once. */
+static ds4_status parse_condition(ds4_when *w, const edit *e, char *s, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    uint32_t from = 0, end = 0;
+    bool again = false, ok = false;
+
+    if (!strncmp(s, "tok=", 4)) {
+        again = w->tok0 || w->tok_end, ok = parse_range(&from, &end, s + 4, false);
+        w->tok0 = from, w->tok_end = end;
+    } else if (!strncmp(s, "pos=", 4)) {
+        again = w->pos0 || w->pos_end, ok = parse_range(&from, &end, s + 4, false);
+        w->pos0 = from, w->pos_end = end;
+    } else if (!strncmp(s, "by=", 3)) {
+        again = w->by, ok = parse_range(&from, &end, s + 3, true) && from > 1;
+        w->by = from;
+    }
+    if (!ok)
+        RAISE(DS4_ERR_USAGE,
+              "plan: \"%s\": condition \"%s\", wanted tok=N, tok=N-, tok=N-M, the same of pos, "
+              "or by=N (N of at least 2)",
+              e->text, s);
+    if (again)
+        RAISE(DS4_ERR_USAGE, "plan: \"%s\": \"%s\" is a second such condition", e->text, s);
+out:
+    return st;
+}
+
+/* The rows of an edit for one op. */
+typedef struct row_list {
+    uint32_t n;
+    uint8_t row[DS4_MAX_WANTED];
+    ds4_when when[DS4_MAX_WANTED];
+    bool fits;   /* the op has the rows: one of them when lenient, else all */
+    bool strict; /* strict stands in the list, at its end */
+} row_list;
+
+/* Rows that the op lacks are left out when `lenient`; else they make the value unfit. Strict
+ * accepts every call: what follows it never runs. */
+static ds4_status parse_rows(row_list *l, const ds4_plan *p, ds4_op op, const edit *e,
+                             const char *value, bool lenient, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    char copy[DS4_ROWS_TEXT], *rest = copy;
+
+    *l = (row_list){.fits = false};
+    snprintf(copy, sizeof copy, "%s", value);
+    for (char *word; (word = strsep(&rest, ","));) {
+        char *name = trim(strsep(&word, "/"));
+        ds4_when when = {0};
+        int i = find_row(p->backend, op, name);
+        if (i < 0 && !lenient) {
+            l->fits = false;
+            goto out;
+        }
+        if (i >= 0) l->fits = true;
+        for (char *condition; (condition = strsep(&word, "/"));) {
+            if (!i)
+                RAISE(DS4_ERR_USAGE,
+                      "plan: \"%s\": strict runs whatever the batch, wanted no "
+                      "condition \"%s\"",
+                      e->text, condition);
+            TRY(parse_condition(&when, e, trim(condition), err));
+        }
+        if (i == 0) l->strict = true;
+        if (i <= 0 || l->strict) continue;
+        if (l->n == DS4_MAX_WANTED)
+            RAISE(DS4_ERR_USAGE, "plan: \"%s\": more than %d rows", e->text, DS4_MAX_WANTED);
+        l->row[l->n] = (uint8_t)i, l->when[l->n++] = when;
+    }
+out:
+    return st;
+}
+
+static bool holds(const row_list *l, uint8_t row, const ds4_when *when) {
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->row[i] == row && (!when || same_when(&l->when[i], when))) return true;
+    return false;
+}
+
+/* Replaces the rows of a cell, puts rows before them ('+') or takes rows away ('-'). */
+static ds4_status change_rows(ds4_cell *c, const row_list *l, char how, const edit *e,
+                              ds4_err *err) {
+    ds4_status st = DS4_OK;
+    row_list to = {0};
+
+    if (how != '-') to = *l;
+    for (uint32_t i = 0; how && !to.strict && i < DS4_MAX_WANTED && c->row[i]; i++) {
+        if (holds(l, c->row[i], how == '+' ? &c->when[i] : NULL)) continue;
+        if (to.n == DS4_MAX_WANTED)
+            RAISE(DS4_ERR_USAGE, "plan: \"%s\": more than %d rows with those that are there",
+                  e->text, DS4_MAX_WANTED);
+        to.row[to.n] = c->row[i], to.when[to.n++] = c->when[i];
+    }
+    memcpy(c->row, to.row, sizeof c->row);
+    memcpy(c->when, to.when, sizeof c->when);
+out:
+    return st;
+}
+
+/* rows NULL: a variant. */
+static ds4_status apply_cells(ds4_plan *p, const edit *e, ds4_tap tap, const row_list *rows,
+                              char how, int variant, bool on, ds4_err *err) {
+    ds4_status st = DS4_OK;
     for (uint32_t il = 0; il <= p->n_layer; il++)
         for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
             if (!e->layer[il] || !e->phase[ph]) continue;
             ds4_cell *c = cell_at(p, tap, il == p->n_layer ? DS4_NO_LAYER : il, (ds4_phase)ph);
-            if (row) memcpy(c->row, row, DS4_MAX_WANTED);
+            if (rows) TRY(change_rows(c, rows, how, e, err));
             else c->variants = (c->variants & ~(1u << variant)) | (uint32_t)on << variant;
         }
+out:
+    return st;
 }
 
 static ds4_status apply_edit(ds4_plan *p, edit *e, bool lenient, ds4_err *err) {
     ds4_status st = DS4_OK;
     int v = ds4_variant_find(e->target);
     bool on = false, any_target = false, any_row = false;
+    char how = *e->value == '+' || *e->value == '-' ? *e->value : 0;
+    const char *value = how ? e->value + 1 : e->value;
 
     if (v >= 0) {
         TRY(ds4_bool_parse(&on, e->target, e->value, err));
         for (int t = 0; t < DS4_TAP_COUNT; t++)
-            if (touches((ds4_variant)v, (ds4_tap)t)) apply_cells(p, e, (ds4_tap)t, NULL, v, on);
+            if (touches((ds4_variant)v, (ds4_tap)t))
+                TRY(apply_cells(p, e, (ds4_tap)t, NULL, 0, v, on, err));
         goto out;
     }
     for (int t = 0; t < DS4_TAP_COUNT; t++) {
-        uint8_t row[DS4_MAX_WANTED];
+        row_list rows;
         if (!is_target(e->target, (ds4_tap)t)) continue;
         any_target = true;
-        if (!wanted_rows(p, ds4_tap_table[t].op, e->value, lenient, row)) continue;
+        TRY(parse_rows(&rows, p, ds4_tap_table[t].op, e, value, lenient, err));
+        if (!rows.fits) continue;
+        if (how == '-' && (rows.strict || strchr(value, '/')))
+            RAISE(DS4_ERR_USAGE, "plan: \"%s\": %s, wanted names of rows alone", e->text,
+                  rows.strict ? "strict cannot be taken away" : "a condition after -");
         any_row = e->found = true;
-        apply_cells(p, e, (ds4_tap)t, row, 0, false);
+        TRY(apply_cells(p, e, (ds4_tap)t, &rows, how, 0, false, err));
     }
     if (!any_target)
         RAISE(DS4_ERR_USAGE, "plan: \"%s\": no op, tap, route or variant is called \"%s\"",
@@ -373,8 +501,39 @@ out:
 
 /* What an edit sets in a cell: its rows (v < 0) or variant v. */
 static bool same_part(const ds4_cell *a, const ds4_cell *b, int v) {
-    if (v < 0) return !memcmp(a->row, b->row, sizeof a->row);
+    if (v < 0) return ds4_cell_same_rows(a, b);
     return (a->variants >> v & 1) == (b->variants >> v & 1);
+}
+
+/* Appends to a text that holds cap bytes at most. */
+__attribute__((format(printf, 3, 4))) static void append(char *dst, size_t cap, const char *fmt,
+                                                         ...) {
+    size_t n = strlen(dst);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(dst + n, cap - n, fmt, ap);
+    va_end(ap);
+}
+
+static void append_range(char *dst, size_t cap, const char *name, uint32_t from, uint32_t end) {
+    if (!from && !end) return;
+    append(dst, cap, "/%s=%u", name, from);
+    if (!end) append(dst, cap, "-");
+    else if (end - from > 1) append(dst, cap, "-%u", end - 1);
+}
+
+void ds4_plan_rows_text(char dst[DS4_ROWS_TEXT], const ds4_plan *p, ds4_tap tap,
+                        const ds4_cell *c) {
+    ds4_op op = ds4_tap_table[tap].op;
+    snprintf(dst, DS4_ROWS_TEXT, "%s", c->row[0] ? "" : "strict");
+    for (uint32_t i = 0; i < DS4_MAX_WANTED && c->row[i]; i++) {
+        const ds4_when *w = &c->when[i];
+        append(dst, DS4_ROWS_TEXT, "%s%s", i ? "," : "",
+               p->backend->ops->row(p->backend, op, c->row[i])->name);
+        append_range(dst, DS4_ROWS_TEXT, "tok", w->tok0, w->tok_end);
+        if (w->by) append(dst, DS4_ROWS_TEXT, "/by=%u", w->by);
+        append_range(dst, DS4_ROWS_TEXT, "pos", w->pos0, w->pos_end);
+    }
 }
 
 static const ds4_cell *cell_il(const ds4_plan *p, ds4_tap tap, uint32_t il, int ph) {
@@ -385,18 +544,13 @@ static const ds4_cell *cell_il(const ds4_plan *p, ds4_tap tap, uint32_t il, int 
 static ds4_status put_edit(text_out *o, const ds4_plan *p, const char *target, ds4_tap tap,
                            int v, uint32_t il, uint32_t end, int ph, ds4_err *err) {
     const ds4_cell *c = cell_il(p, tap, il, ph < 0 ? 0 : ph);
-    char line[256], layers[40] = "", value[96] = "";
+    char line[DS4_ROWS_TEXT + 128], layers[40] = "", value[DS4_ROWS_TEXT];
 
     if (il == p->n_layer) snprintf(layers, sizeof layers, "@out");
     else if (end <= p->n_layer && end - il == 1) snprintf(layers, sizeof layers, "@%u", il);
     else if (end <= p->n_layer) snprintf(layers, sizeof layers, "@%u-%u", il, end - 1);
     if (v >= 0) snprintf(value, sizeof value, "%u", c->variants >> v & 1);
-    else if (!c->row[0]) snprintf(value, sizeof value, "strict");
-    for (uint32_t i = 0; v < 0 && i < DS4_MAX_WANTED && c->row[i]; i++) {
-        size_t n = strlen(value);
-        snprintf(value + n, sizeof value - n, "%s%s", i ? "," : "",
-                 p->backend->ops->row(p->backend, ds4_tap_table[tap].op, c->row[i])->name);
-    }
+    else ds4_plan_rows_text(value, p, tap, c);
     snprintf(line, sizeof line, "%s%s%s=%s\n", target, layers,
              ph < 0              ? ""
              : ph == DS4_PREFILL ? "/prefill"
@@ -410,7 +564,7 @@ static ds4_status put_edit(text_out *o, const ds4_plan *p, const char *target, d
 static ds4_status put_target(text_out *o, const ds4_plan *p, const char *target, ds4_tap tap,
                              int v, ds4_err *err) {
     ds4_status st = DS4_OK;
-    ds4_cell base = {{0}, 0};
+    ds4_cell base = {.variants = 0};
     bool both = true;
     uint32_t n = p->n_layer + 1;
 

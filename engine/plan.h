@@ -6,21 +6,40 @@
  *     TARGET[@LAYERS][/PHASE]=VALUE
  * TARGET: `*`, an op, a tap, a route (`route:moe_gate`) or a variant; `op:NAME` and `tap:NAME`
  * where a word is both. LAYERS: `3`, `0-2`, `4-`, `out` (embedding and output head), joined by
- * `+`. PHASE: `prefill` or `decode`. VALUE: row names in order of preference joined by `,` (the
- * first that accepts a call runs it; strict, the engine's row 0, is always last), or a boolean
- * for a variant. '#' starts a comment. Anything else is an error that names the text. */
+ * `+`. PHASE: `prefill` or `decode`. VALUE: a boolean for a variant, else row names in order of
+ * preference joined by `,` (the first that accepts a call runs it; strict, the engine's row 0,
+ * is always last); `+ROWS` puts rows before those that are there, `-ROWS` takes rows away. A
+ * row may carry conditions on the batch that it runs in, ROW[/tok=A-B][/by=N][/pos=A-B]: number
+ * of tokens
+ * (`8`, `9-`, `9-64`), a multiple of N of them, position of the batch's first token. '#' starts
+ * a comment. Anything else is an error that names the text. */
 #include "engine/ops/backend.h"
 #include "engine/variants.h"
 
 typedef struct ds4_plan ds4_plan;
 
-#define DS4_MAX_WANTED 3
+#define DS4_MAX_WANTED 8
+
+/* Which batches a row may run in; all zero: every one. An end is the first number that is no
+ * longer meant, 0: none. */
+typedef struct ds4_when {
+    uint32_t tok0, tok_end; /* tokens of the batch */
+    uint32_t by;            /* the tokens are a multiple of it; 0: any number */
+    uint32_t pos0, pos_end; /* position of the batch's first token */
+} ds4_when;
 
 typedef struct ds4_cell {
     uint8_t row[DS4_MAX_WANTED]; /* indices among the backend's rows of the op, best first; 0
                                     (strict) ends */
-    uint32_t variants;           /* bits */
+    ds4_when when[DS4_MAX_WANTED];
+    uint32_t variants; /* bits */
 } ds4_cell;
+
+/* NULL when a batch of n_tok tokens from position pos on is meant, else a static text that says
+ * why it is not. */
+const char *ds4_when_refuses(const ds4_when *w, uint32_t n_tok, uint32_t pos);
+/* The same rows under the same conditions. */
+bool ds4_cell_same_rows(const ds4_cell *a, const ds4_cell *b);
 
 /* All strict; variants as given everywhere. Owns: the caller frees *out. */
 ds4_status ds4_plan_new(ds4_plan **out, const ds4_backend *b, uint32_t n_layer,
@@ -51,6 +70,11 @@ const ds4_backend *ds4_plan_backend(const ds4_plan *p);
 /* The plan as edits against all-strict with default variants; parses back to the same plan.
  * Owns: the caller frees *out. */
 ds4_status ds4_plan_text(const ds4_plan *p, char **out, ds4_err *err);
+
+/* The rows of a cell as a VALUE, e.g. "f16/tok=9-,tile"; at most DS4_ROWS_TEXT bytes. */
+#define DS4_ROWS_TEXT 512
+void ds4_plan_rows_text(char dst[DS4_ROWS_TEXT], const ds4_plan *p, ds4_tap tap,
+                        const ds4_cell *c);
 
 /* Number of built-in plans and their names and texts. */
 uint32_t ds4_plan_n_builtin(void);

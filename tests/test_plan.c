@@ -41,7 +41,9 @@ static bool differ(const ds4_plan *a, const ds4_plan *b, char *what, size_t n) {
             for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
                 ds4_cell x = ds4_plan_cell(a, (ds4_tap)t, layer_of(il), (ds4_phase)ph);
                 ds4_cell y = ds4_plan_cell(b, (ds4_tap)t, layer_of(il), (ds4_phase)ph);
-                if (!memcmp(x.row, y.row, sizeof x.row) && x.variants == y.variants) continue;
+                if (!memcmp(x.row, y.row, sizeof x.row) &&
+                    !memcmp(x.when, y.when, sizeof x.when) && x.variants == y.variants)
+                    continue;
                 snprintf(what, n, "%s layer %u phase %d", ds4_tap_table[t].name, il, ph);
                 return true;
             }
@@ -155,6 +157,75 @@ static void test_plan_strict_first_runs_strict(void **state) {
     ds4_cell c = ds4_plan_cell(p, DS4_TAP_q_low, 0, DS4_PREFILL);
     assert_int_equal(c.row[0], 0);
     ds4_plan_free(p);
+}
+
+static void refuse(const char *text, const char *words);
+
+/* `+` puts rows first and moves what is there already, `-` takes rows away. */
+static void test_plan_rows_are_put_before_and_taken_away(void **state) {
+    (void)state;
+    same("q_low=+f16", "q_low=f16", "q_low=strict");
+    same("q_low=order;q_low=+f16", "q_low=f16,order", "q_low=order,f16");
+    same("q_low=f16,order;q_low=+order", "q_low=order,f16", "q_low=f16,order");
+    same("q_low=f16,order;q_low=+f16/tok=9-", "q_low=f16/tok=9-,f16,order", "q_low=f16,order");
+    same("q_low=f16/tok=9-,order;q_low=+f16/tok=9-", "q_low=f16/tok=9-,order",
+         "q_low=f16/tok=9-,f16/tok=9-,order");
+    same("q_low=f16/tok=9-,order,f16;q_low=-f16", "q_low=order", "q_low=strict");
+    same("q_low@1-2=+f16", "q_low@1-2=f16", "q_low@1-3=f16");
+    same("q_low=f16;q_low@2=-f16", "q_low@0-1+3-+out=f16", "q_low=f16");
+    same("q_low=f16;q_low=+strict", "q_low=strict", "q_low=f16");
+    refuse("q_low=-strict", "strict cannot be taken away");
+    refuse("q_low=-f16/tok=9-", "a condition after -, wanted names of rows alone");
+    refuse("q_low=-f17", "has no row \"-f17\"");
+    refuse("q_low=+", "has no row \"+\"");
+    refuse("q_low=+-f16", "has no row \"+-f16\"");
+    refuse("DS4_HC_STABLE=+1", "DS4_HC_STABLE: found \"+1\"");
+    refuse("q_low=f16/tok=1,f16/tok=2,f16/tok=3,f16/tok=4,f16/tok=5,f16/tok=6,f16/tok=7,"
+           "f16/tok=8,f16",
+           "more than 8 rows");
+    refuse("q_low=f16/tok=1,f16/tok=2,f16/tok=3,f16/tok=4,f16/tok=5,f16/tok=6,f16/tok=7,"
+           "f16/tok=8; q_low=+order",
+           "more than 8 rows with those that are there");
+}
+
+static void test_plan_conditions_are_read_whole(void **state) {
+    (void)state;
+    ds4_plan *p = edited("q_low=f16/tok=9-64/by=4/pos=512-,order/pos=7");
+    ds4_cell c = ds4_plan_cell(p, DS4_TAP_q_low, 0, DS4_PREFILL);
+    assert_int_equal(c.when[0].tok0, 9), assert_int_equal(c.when[0].tok_end, 65);
+    assert_int_equal(c.when[0].by, 4);
+    assert_int_equal(c.when[0].pos0, 512), assert_int_equal(c.when[0].pos_end, 0);
+    assert_int_equal(c.when[1].pos0, 7), assert_int_equal(c.when[1].pos_end, 8);
+    ds4_plan_free(p);
+    same("q_low=f16/pos=512", "q_low = f16 / pos=512-512", "q_low=f16/pos=5120");
+    same("q_low=f16/tok=0-", "q_low=f16", "q_low=f16/tok=1-");
+    refuse("q_low=f16/tok=", "condition \"tok=\", wanted tok=N");
+    refuse("q_low=f16/tok=x", "\"tok=x\""), refuse("q_low=f16/tok=9-8", "\"tok=9-8\"");
+    refuse("q_low=f16/tok=-9", "\"tok=-9\""), refuse("q_low=f16/tok=9--", "\"tok=9--\"");
+    refuse("q_low=f16/tok=4294967295", "\"tok=4294967295\"");
+    refuse("q_low=f16/pos=1+2", "\"pos=1+2\""), refuse("q_low=f16/by=0", "\"by=0\"");
+    refuse("q_low=f16/by=1", "\"by=1\""), refuse("q_low=f16/by=2-", "\"by=2-\"");
+    refuse("q_low=f16/row=2", "\"row=2\""), refuse("q_low=f16/", "condition \"\"");
+    refuse("q_low=f16/tok=1/tok=2", "\"tok=2\" is a second such condition");
+    refuse("q_low=strict/tok=2", "strict runs whatever the batch");
+}
+
+/* What a condition lets through, at its edges. */
+static void test_plan_condition_holds_at_its_edges(void **state) {
+    (void)state;
+    ds4_when any = {0}, tok = {.tok0 = 9, .tok_end = 65}, by = {.by = 32},
+             pos = {.pos0 = 512, .pos_end = 513}, from = {.pos0 = 512};
+    assert_null(ds4_when_refuses(&any, 0, 0)), assert_null(ds4_when_refuses(&any, 1, 1u << 31));
+    assert_non_null(strstr(ds4_when_refuses(&tok, 8, 0), "fewer tokens"));
+    assert_null(ds4_when_refuses(&tok, 9, 0)), assert_null(ds4_when_refuses(&tok, 64, 0));
+    assert_non_null(strstr(ds4_when_refuses(&tok, 65, 0), "more tokens"));
+    assert_null(ds4_when_refuses(&by, 64, 0));
+    assert_non_null(strstr(ds4_when_refuses(&by, 65, 0), "no multiple"));
+    assert_null(ds4_when_refuses(&pos, 1, 512));
+    assert_non_null(strstr(ds4_when_refuses(&pos, 1, 511), "outside the positions"));
+    assert_non_null(strstr(ds4_when_refuses(&pos, 1, 513), "outside the positions"));
+    assert_non_null(strstr(ds4_when_refuses(&pos, 1, 5120), "outside the positions"));
+    assert_null(ds4_when_refuses(&from, 1, 5120));
 }
 
 /* ---- refusals ---- */
@@ -279,7 +350,10 @@ static void random_edit(char *dst, size_t n, const ds4_backend *b) {
                  tap ? t->name : ds4_op_table[t->op].name);
         uint32_t n_row = b->ops->n_row(b, t->op), first = below(n_row), second = below(n_row);
         bool one = first == 0 || second == first;
-        snprintf(value, sizeof value, "%s%s%s", b->ops->row(b, t->op, first)->name,
+        static const char *const when[] = {
+            "", "", "/tok=9-", "/tok=0-4/by=2", "/pos=0", "/tok=8/pos=64-127"};
+        snprintf(value, sizeof value, "%s%s%s%s%s", first && below(4) == 0 ? "+" : "",
+                 b->ops->row(b, t->op, first)->name, first ? when[below(6)] : "",
                  one ? "" : ",", one ? "" : b->ops->row(b, t->op, second)->name);
     }
     static const char *const phase[] = {"", "/prefill", "/decode"};
@@ -522,6 +596,9 @@ int main(void) {
         cmocka_unit_test(test_plan_forms_that_say_the_same_are_equal),
         cmocka_unit_test(test_plan_prefix_tells_op_from_tap),
         cmocka_unit_test(test_plan_preferences_are_kept_in_order),
+        cmocka_unit_test(test_plan_rows_are_put_before_and_taken_away),
+        cmocka_unit_test(test_plan_conditions_are_read_whole),
+        cmocka_unit_test(test_plan_condition_holds_at_its_edges),
         cmocka_unit_test(test_plan_strict_first_runs_strict),
         cmocka_unit_test(test_plan_malformed_text_is_refused),
         cmocka_unit_test(test_plan_empty_members_are_refused),
