@@ -9,6 +9,9 @@
 const uint Q_F32 = 0u, Q_F16 = 1u, Q_Q8_0 = 8u, Q_Q2_K = 10u, Q_Q4_K = 12u, Q_IQ2_XXS = 16u, Q_BF16 = 30u;
 
 layout(std430, set = 0, binding = W_BINDING) readonly buffer W_ { uint w_word[]; };
+#ifdef W_WIDE
+layout(std430, set = 0, binding = W_BINDING) readonly buffer W4_ { uvec4 w_quad[]; };
+#endif
 
 #include "iq2_grid.glsl"
 
@@ -30,6 +33,29 @@ uint w_u32(uint off) {
 }
 uint w_u8(uint off) { return (w_word[off >> 2] >> ((off & 3u) * 8u)) & 255u; }
 uint w_u16(uint off) { return (off & 1u) == 0u ? (w_word[off >> 2] >> ((off & 2u) * 8u)) & 0xffffu : w_u8(off) | (w_u8(off + 1u) << 8); }
+
+/* 16 bytes. With W_WIDE by loads of that size: buffers are padded to 16 bytes, and w_u128 wants a
+ * multiple of 16, so that unblocked rows given to w_load16 start at one (those of Q4_K always do). */
+#ifdef W_WIDE
+uvec4 w_u128(uint off) { return w_quad[off >> 4]; }
+uvec4 w_u128_any(uint off) {
+    uvec4 lo = w_quad[off >> 4], hi = w_quad[(off + 15u) >> 4];
+    uint sh = (off & 3u) * 8u;
+    if ((off & 8u) != 0u) {
+        lo = uvec4(lo.zw, hi.xy);
+        hi.xy = hi.zw;
+    }
+    if ((off & 4u) != 0u) {
+        lo = uvec4(lo.yzw, hi.x);
+        hi.x = hi.y;
+    }
+    if (sh == 0u) return lo;
+    return (lo >> sh) | (uvec4(lo.yzw, hi.x) << (32u - sh));
+}
+#else
+uvec4 w_u128(uint off) { return uvec4(w_u32(off), w_u32(off + 4u), w_u32(off + 8u), w_u32(off + 12u)); }
+#define w_u128_any w_u128
+#endif
 
 vec4 f_bytes(uint w) { return vec4(w & 255u, (w >> 8) & 255u, (w >> 16) & 255u, w >> 24); }
 vec4 f_sbytes(uint w) {
@@ -58,12 +84,26 @@ void iq2_octet(uint index, uint s, float b, out vec4 lo, out vec4 hi) {
     hi = uintBitsToFloat(floatBitsToUint(t1) ^ s1);
 }
 
-/* Scale and minimum of sub-block j of the 12 packed bytes at p. */
+/* The halves of a Q4_K block at p (d low), and scale and minimum of sub-block j of its 12 packed
+ * bytes. */
+#ifdef W_WIDE
+uint q4_k_head(uint p, uint j, out uvec2 sm) {
+    uvec4 h = w_u128(p);
+    uvec3 b = (h.yzw >> ((j & 3u) * 8u)) & 255u;
+    sm = j < 4u ? b.xy & 63u : uvec2((b.z & 15u) | ((b.x >> 6) << 4), (b.z >> 4) | ((b.y >> 6) << 4));
+    return h.x;
+}
+#else
 uvec2 q4_k_scale(uint p, uint j) {
     uint a = w_u8(p + j), b = w_u8(p + j + 4u);
     if (j < 4u) return uvec2(a & 63u, b & 63u);
     return uvec2((b & 15u) | ((w_u8(p + j - 4u) >> 6) << 4), (b >> 4) | ((a >> 6) << 4));
 }
+uint q4_k_head(uint p, uint j, out uvec2 sm) {
+    sm = q4_k_scale(p + 4u, j);
+    return w_u32(p);
+}
+#endif
 
 vec4 f16_widen4(uint lo, uint hi) {
     return vec4(f16_widen(lo & 0xffffu), f16_widen(lo >> 16), f16_widen(hi & 0xffffu), f16_widen(hi >> 16));
@@ -77,29 +117,33 @@ void w_load16(uint row, uint k, out vec4 v0, out vec4 v1, out vec4 v2, out vec4 
     if (WTYPE == Q_Q8_0) {
         uint p = row + (k >> 1) * 34u, c = p + 2u + (k & 1u) * 16u;
         float d = f16_widen(w_u16(p));
-        v0 = mul4(d, f_sbytes(w_u32(c)));
-        v1 = mul4(d, f_sbytes(w_u32(c + 4u)));
-        v2 = mul4(d, f_sbytes(w_u32(c + 8u)));
-        v3 = mul4(d, f_sbytes(w_u32(c + 12u)));
+        uvec4 w = w_u128_any(c);
+        v0 = mul4(d, f_sbytes(w.x));
+        v1 = mul4(d, f_sbytes(w.y));
+        v2 = mul4(d, f_sbytes(w.z));
+        v3 = mul4(d, f_sbytes(w.w));
     } else if (WTYPE == Q_Q4_K) {
         uint i = k & 15u, p = row + (k >> 4) * 144u, sh = ((i >> 1) & 1u) * 4u;
-        uint c = p + 16u + 32u * (i >> 2) + 16u * (i & 1u), dd = w_u32(p);
-        uvec2 sm = q4_k_scale(p + 4u, i >> 1);
+        uint c = p + 16u + 32u * (i >> 2) + 16u * (i & 1u);
+        uvec2 sm;
+        uint dd = q4_k_head(p, i >> 1, sm);
+        uvec4 w = (w_u128(c) >> sh) & 0x0f0f0f0fu;
         precise float a = f16_widen(dd & 0xffffu) * float(sm.x);
         precise float m = f16_widen(dd >> 16) * float(sm.y);
-        v0 = mul_sub4(a, f_bytes((w_u32(c) >> sh) & 0x0f0f0f0fu), m);
-        v1 = mul_sub4(a, f_bytes((w_u32(c + 4u) >> sh) & 0x0f0f0f0fu), m);
-        v2 = mul_sub4(a, f_bytes((w_u32(c + 8u) >> sh) & 0x0f0f0f0fu), m);
-        v3 = mul_sub4(a, f_bytes((w_u32(c + 12u) >> sh) & 0x0f0f0f0fu), m);
+        v0 = mul_sub4(a, f_bytes(w.x), m);
+        v1 = mul_sub4(a, f_bytes(w.y), m);
+        v2 = mul_sub4(a, f_bytes(w.z), m);
+        v3 = mul_sub4(a, f_bytes(w.w), m);
     } else if (WTYPE == Q_Q2_K) {
         uint i = k & 15u, p = row + (k >> 4) * 84u, sh = ((i >> 1) & 3u) * 2u;
         uint c = p + 16u + 32u * (i >> 3) + 16u * (i & 1u), sc = w_u8(p + i), dd = w_u32(p + 80u);
+        uvec4 w = (w_u128_any(c) >> sh) & 0x03030303u;
         precise float a = f16_widen(dd & 0xffffu) * float(sc & 15u);
         precise float m = f16_widen(dd >> 16) * float(sc >> 4);
-        v0 = mul_sub4(a, f_bytes((w_u32(c) >> sh) & 0x03030303u), m);
-        v1 = mul_sub4(a, f_bytes((w_u32(c + 4u) >> sh) & 0x03030303u), m);
-        v2 = mul_sub4(a, f_bytes((w_u32(c + 8u) >> sh) & 0x03030303u), m);
-        v3 = mul_sub4(a, f_bytes((w_u32(c + 12u) >> sh) & 0x03030303u), m);
+        v0 = mul_sub4(a, f_bytes(w.x), m);
+        v1 = mul_sub4(a, f_bytes(w.y), m);
+        v2 = mul_sub4(a, f_bytes(w.z), m);
+        v3 = mul_sub4(a, f_bytes(w.w), m);
     } else if (WTYPE == Q_IQ2_XXS) {
         uint i = k & 15u, p = row + (k >> 4) * 66u, c = p + 2u + 8u * (i >> 1), o = 2u * (i & 1u);
         uint index = w_u32(c) >> (8u * o), signs = w_u32(c + 4u);
@@ -109,22 +153,24 @@ void w_load16(uint row, uint k, out vec4 v0, out vec4 v1, out vec4 v2, out vec4 
         iq2_octet((index >> 8) & 255u, (signs >> (7u * o + 7u)) & 127u, b, v2, v3);
     } else if (WTYPE == Q_F16) {
         uint p = row + k * 32u;
-        v0 = f16_widen4(w_u32(p), w_u32(p + 4u));
-        v1 = f16_widen4(w_u32(p + 8u), w_u32(p + 12u));
-        v2 = f16_widen4(w_u32(p + 16u), w_u32(p + 20u));
-        v3 = f16_widen4(w_u32(p + 24u), w_u32(p + 28u));
+        uvec4 a = w_u128(p), b = w_u128(p + 16u);
+        v0 = f16_widen4(a.x, a.y);
+        v1 = f16_widen4(a.z, a.w);
+        v2 = f16_widen4(b.x, b.y);
+        v3 = f16_widen4(b.z, b.w);
     } else if (WTYPE == Q_BF16) {
         uint p = row + k * 32u;
-        v0 = bf16_widen4(w_u32(p), w_u32(p + 4u));
-        v1 = bf16_widen4(w_u32(p + 8u), w_u32(p + 12u));
-        v2 = bf16_widen4(w_u32(p + 16u), w_u32(p + 20u));
-        v3 = bf16_widen4(w_u32(p + 24u), w_u32(p + 28u));
+        uvec4 a = w_u128(p), b = w_u128(p + 16u);
+        v0 = bf16_widen4(a.x, a.y);
+        v1 = bf16_widen4(a.z, a.w);
+        v2 = bf16_widen4(b.x, b.y);
+        v3 = bf16_widen4(b.z, b.w);
     } else {
         uint p = row + k * 64u;
-        v0 = fz4(uintBitsToFloat(uvec4(w_u32(p), w_u32(p + 4u), w_u32(p + 8u), w_u32(p + 12u))));
-        v1 = fz4(uintBitsToFloat(uvec4(w_u32(p + 16u), w_u32(p + 20u), w_u32(p + 24u), w_u32(p + 28u))));
-        v2 = fz4(uintBitsToFloat(uvec4(w_u32(p + 32u), w_u32(p + 36u), w_u32(p + 40u), w_u32(p + 44u))));
-        v3 = fz4(uintBitsToFloat(uvec4(w_u32(p + 48u), w_u32(p + 52u), w_u32(p + 56u), w_u32(p + 60u))));
+        v0 = fz4(uintBitsToFloat(w_u128(p)));
+        v1 = fz4(uintBitsToFloat(w_u128(p + 16u)));
+        v2 = fz4(uintBitsToFloat(w_u128(p + 32u)));
+        v3 = fz4(uintBitsToFloat(w_u128(p + 48u)));
     }
 }
 

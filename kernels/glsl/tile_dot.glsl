@@ -5,31 +5,7 @@
  * increasing k; then the elements of an unblocked row past its half blocks, one by one.
  * HALF rounds both operands to f16 first and accumulates in f32.
  * Before including: quant.glsl, reduce.glsl and a buffer float x[]. MAX_AT: 1 or 4. */
-#ifdef HALF
-vec4 stage(vec4 v) { return vec4(unpackHalf2x16(packHalf2x16(v.xy)), unpackHalf2x16(packHalf2x16(v.zw))); }
-#else
-vec4 stage(vec4 v) { return v; }
-#endif
-
-struct half_block {
-    vec4 v0, v1, v2, v3;
-};
-
-half_block weights(uint row, uint k) {
-    half_block b;
-    w_load16(row, k, b.v0, b.v1, b.v2, b.v3);
-    return half_block(stage(b.v0), stage(b.v1), stage(b.v2), stage(b.v3));
-}
-half_block inputs(uint at) {
-    return half_block(stage(LOAD4(x, at)), stage(LOAD4(x, at + 4u)), stage(LOAD4(x, at + 8u)),
-                      stage(LOAD4(x, at + 12u)));
-}
-float dot16(half_block p, half_block q) {
-    PRECISE float s01 = dot4(p.v0, q.v0) + dot4(p.v1, q.v1);
-    PRECISE float s23 = dot4(p.v2, q.v2) + dot4(p.v3, q.v3);
-    PRECISE float s = s01 + s23;
-    return s;
-}
+#include "half_dot.glsl"
 
 #if ROWS == 4
 #define ROW_VEC vec4
