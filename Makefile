@@ -232,7 +232,7 @@ man: all ## man pages under build/<config>/man, from the programs' own --help
 	@$(call INSTALL,help2man)
 	@mkdir -p $(B)/man
 	@help2man -N -n 'drift analyser for inference engines' -o $(B)/man/ds4-drift.1 $(BIN)
-	@for c in run compare bisect kernels report model info; do \
+	@for c in run compare bisect kernels bench report model info; do \
 		help2man -N -n "ds4-drift $$c" -o $(B)/man/ds4-drift-$$c.1 "$(BIN) $$c" || exit 1; done
 	@ls $(B)/man
 

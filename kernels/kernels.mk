@@ -7,21 +7,22 @@ KERNEL_DIR  := $(B)/kernels
 KERNEL_OBJ  := $(KERNEL_DIR)/spirv.o
 KERNEL_DEPS := $(wildcard kernels/glsl/*.glsl) kernels/args.h
 
-# The rows in words: ROW op row source "flags". -undef: no system macro may touch a name.
+# The rows in words: ROW op row source "flags", PROBE name. -undef: no system macro may touch a name.
 define KERNEL_ROWS
 printf '%s\n' '#define KERNEL(op, row, source, flags, ...) ROW op row source flags' \
-	'#include "kernels/kernels.def"' | $(CC) -E -P -undef -x c -I. -
+	'#include "kernels/kernels.def"' '#define PROBE(name, ...) PROBE name' \
+	'#include "kernels/probes.def"' | $(CC) -E -P -undef -x c -I. -
 endef
 
 # One rule per module. Flags go through a file that is rewritten only when they change, so that
 # an edit of one row compiles that row alone.
 define KERNEL_AWK
-function module(name, flags,  file, old) {
+function module(name, source, flags,  file, old) {
     file = dir "/" name ".flags"; old = ""
     if ((getline old < file) <= 0 || old != flags) { close(file); print flags > file }
     close(file)
     printf "SPV += %s/%s.spv\n", dir, name
-    printf "%s/%s.spv: kernels/%s.comp %s $$(KERNEL_DEPS)\n", dir, name, $$4, file
+    printf "%s/%s.spv: kernels/%s.comp %s $$(KERNEL_DEPS)\n", dir, name, source, file
     printf "\t$$(call say,GLSLC,$$@)\n"
     printf "\t$$(Q)$$(GLSLC) $$(GLSLC_FLAGS) %s -o $$@ $$<\n", flags
 }
@@ -35,21 +36,25 @@ $$1 == "ROW" {
     flags = $$0; sub(/^[^"]*/, "", flags); gsub(/"/, "", flags)
     if ($$3 == "strict" && flags !~ /-DSTRICT/) flags = "-DSTRICT " flags
     name = $$2 "__" $$3
-    module(name, flags)
+    module(name, $$4, flags)
     symbol("ds4_spv_" name, name)
     if ($$3 == "strict") {
         alias("ds4_spv_safe_" name, "ds4_spv_" name)
         alias("ds4_spv_safe_" name "_end", "ds4_spv_" name "_end")
     } else {
-        module(name ".safe", "-DSAFE " flags)
+        module(name ".safe", $$4, "-DSAFE " flags)
         symbol("ds4_spv_safe_" name, name ".safe")
     }
+}
+$$1 == "PROBE" {
+    module("probe__" $$2, "probe_" $$2, "")
+    symbol("ds4_spv_probe__" $$2, "probe__" $$2)
 }
 END { print ".section .note.GNU-stack,\"\",%progbits" > asm }
 endef
 export KERNEL_AWK
 
-$(B)/kernels.rules.mk: kernels/kernels.def kernels/kernels.mk
+$(B)/kernels.rules.mk: kernels/kernels.def kernels/probes.def kernels/kernels.mk
 	@mkdir -p $(KERNEL_DIR) $(@D)
 	@$(KERNEL_ROWS) > $(KERNEL_DIR)/rows.txt
 	@awk -v dir=$(KERNEL_DIR) -v asm=$(KERNEL_DIR)/spirv.S.new "$$KERNEL_AWK" \

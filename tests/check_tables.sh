@@ -5,6 +5,7 @@
 #                           case, struct ds4_args_<op>, a kernel row, and none of these is without an op
 #   kernels/kernels.def     a row has its op and its .comp; the first row of an op is strict, EXACT and
 #                           NONE; a wider bound has a cause; a .comp has a row
+#   kernels/probes.def      a row has its .comp
 #   engine/format/quants.def, reports/writers.def    a row has its file
 #   engine/taps.def         the op of a call exists
 #   engine/variants.def     what a variant touches exists
@@ -88,6 +89,11 @@ check_kernels() {
         fi
         seen="$seen $op" rows="$rows ${op}__$name" sources="$sources $source"
     done <"$dir/kernels"
+    while read -r name; do
+        [ -f "kernels/probe_$name.comp" ] ||
+            bad kernels/probes.def "^PROBE\(${name}[,[:space:]]" "probe $name has no kernels/probe_$name.comp"
+        sources="$sources probe_$name"
+    done <"$dir/probes"
     for f in kernels/*.comp; do
         stem=${f##*/} stem=${stem%.comp}
         has_word "$stem" "$sources" || echo "$f:1: no row in kernels/kernels.def"
@@ -160,11 +166,12 @@ check() {
     expand kernels/kernels.def \
         'KERNEL(op, name, source, flags, lx, ly, px, py, needs, mt, bound, cause, ...) op name source bound cause' \
         >"$dir/kernels"
+    expand kernels/probes.def 'PROBE(name, ...) name' >"$dir/probes"
     expand engine/format/quants.def 'QUANT(name, id, text, elems, bytes, file) name file' >"$dir/quants"
     expand engine/taps.def 'TAP(name, op, ...) name op' >"$dir/taps"
     expand engine/variants.def 'VARIANT(name, env, alias, touches, ...) name touches' >"$dir/variants"
     expand reports/writers.def 'WRITER(name, ...) name' >"$dir/writers"
-    for table in ops kernels quants taps variants writers; do
+    for table in ops kernels probes quants taps variants writers; do
         if [ ! -s "$dir/$table" ]; then
             echo "check_tables: table $table has no rows that this check can read" >&2
             exit 1
@@ -234,6 +241,8 @@ self_test() {
     want kernels/planted.comp 'no row'
     rm "$tree/kernels/add.comp"
     want kernels/kernels.def 'no kernels/add.comp'
+    rm "$tree/kernels/probe_read.comp"
+    want kernels/probes.def 'no kernels/probe_read.comp'
     rm "$tree/engine/ops/add.c"
     want engine/ops/ops.def 'no engine/ops/add.c'
     : >"$tree/engine/ops/planted.c"

@@ -6,6 +6,7 @@
 #include "engine/base/mem.h"
 #include "engine/ops/ops.h"
 #include "engine/vk/vk_buffer.h"
+#include "engine/vk/vk_ceiling.h"
 #include "engine/vk/vk_kernel.h"
 
 typedef struct ds4_vk {
@@ -196,4 +197,18 @@ ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *er
 out:
     vk_close((ds4_backend *)v);
     return st;
+}
+
+ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, ds4_backend *b,
+                           ds4_err *err) {
+    ds4_vk *v = (ds4_vk *)b;
+    if (strcmp(b->ops->name, vk_ops.name))
+        return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "ceilings: engine %s, wanted vk",
+                           b->ops->name);
+    return ds4_vk_measure_ceilings(out, n, v->d, v->g, &v->memory, err);
+}
+
+ds4_vk_built ds4_vk_pipelines_built(const ds4_backend *b) {
+    if (strcmp(b->ops->name, vk_ops.name)) return (ds4_vk_built){0};
+    return ds4_vk_kernels_built(((const ds4_vk *)b)->k);
 }

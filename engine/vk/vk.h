@@ -30,6 +30,31 @@ typedef struct ds4_vk_options {
  * Owns: the caller ends *out with out->ops->close. */
 ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err);
 
+/* Pipelines that a backend of this engine has made so far, and the seconds that the driver
+ * took.
+ */
+typedef struct ds4_vk_built {
+    uint32_t n;
+    double s;
+} ds4_vk_built;
+/* Zeros for a backend of another engine. */
+ds4_vk_built ds4_vk_pipelines_built(const ds4_backend *b);
+
+/* What a device was measured to do at best, here and now. */
+typedef struct ds4_vk_ceiling {
+    const char *name; /* "copy", "read": bytes per second; "fma": f32 operations per second, two
+                         per multiply-add */
+    const char *what; /* one line */
+    double rate;      /* 0: not measured */
+} ds4_vk_ceiling;
+#define DS4_VK_MAX_CEILING 8
+
+/* Runs each probe over its sizes and keeps the best. b: a backend of this engine that is idle.
+ *
+ * Errors: DS4_ERR_USAGE for a backend of another engine; as a kernel otherwise. */
+ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, ds4_backend *b,
+                           ds4_err *err);
+
 #define DS4_VK_MAX_FACT 48
 
 typedef struct ds4_vk_fact {

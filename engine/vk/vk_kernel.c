@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -360,6 +361,7 @@ struct ds4_vk_kernels {
     struct kernel *kernel; /* those of one op together, in manifest order */
     uint32_t n_kernel, op_begin[DS4_OP_COUNT + 1];
     bool one_dimension[DS4_OP_COUNT]; /* the op's grid is x alone */
+    ds4_vk_built built;
 };
 
 static size_t code_words(const ds4_vk_row *row, uint32_t safe) {
@@ -559,6 +561,12 @@ out:
     return st;
 }
 
+static double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i, bool base,
                                    VkPipeline *out, ds4_err *err) {
     ds4_status st = DS4_OK;
@@ -579,12 +587,16 @@ ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_
         goto out;
     }
     TRY(ds4_mem_grow(&n->pipeline, n->n_pipeline + 1, sizeof *n->pipeline, err));
+    double t0 = now_s();
     TRY(pipeline_new(k, n, &p, err));
+    k->built.n++, k->built.s += now_s() - t0;
     n->pipeline[n->n_pipeline++] = p;
     *out = p.handle;
 out:
     return st;
 }
+
+ds4_vk_built ds4_vk_kernels_built(const ds4_vk_kernels *k) { return k->built; }
 
 const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k) { return k->cache.outcome; }
 

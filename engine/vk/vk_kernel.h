@@ -75,6 +75,9 @@ const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, u
 ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i, bool base,
                                    VkPipeline *out, ds4_err *err);
 
+/* What making pipelines has taken so far. */
+ds4_vk_built ds4_vk_kernels_built(const ds4_vk_kernels *k);
+
 /* What ds4_vk_cache says of its file. */
 const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k);
 

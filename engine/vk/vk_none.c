@@ -15,3 +15,14 @@ ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *er
     (void)out, (void)n;
     return absent(err);
 }
+
+ds4_vk_built ds4_vk_pipelines_built(const ds4_backend *b) {
+    (void)b;
+    return (ds4_vk_built){0};
+}
+
+ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, ds4_backend *b,
+                           ds4_err *err) {
+    (void)out, (void)n, (void)b;
+    return absent(err);
+}
