@@ -238,13 +238,51 @@ static void conclude(bisect *x, const uint32_t *group, uint32_t n_group, size_t 
     }
 }
 
+/* The candidate without what the named toggles change, which would be toggled twice. Owns: the
+ * caller frees *out. */
+static ds4_status unnamed(ds4_plan **out, const bisect *x, const ds4_plan *candidate,
+                          ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_plan *base = x->base_plan;
+    ds4_plan *named = NULL, *p = NULL;
+
+    TRY(ds4_plan_copy(&named, base, err));
+    TRY(ds4_plan_copy(&p, candidate, err));
+    for (size_t i = 0; i < x->toggles.n; i++)
+        TRY(ds4_plan_edit(named, x->toggles.text[i], err));
+    for (int t = 0; t < DS4_TAP_COUNT; t++)
+        for (uint32_t il = 0; il <= ds4_plan_n_layer(base); il++)
+            for (int ph = 0; ph < DS4_PHASE_COUNT; ph++) {
+                uint32_t layer = il < ds4_plan_n_layer(base) ? il : DS4_NO_LAYER;
+                ds4_cell a = ds4_plan_cell(base, (ds4_tap)t, layer, (ds4_phase)ph);
+                ds4_cell b = ds4_plan_cell(named, (ds4_tap)t, layer, (ds4_phase)ph);
+                ds4_cell c = ds4_plan_cell(p, (ds4_tap)t, layer, (ds4_phase)ph);
+                uint32_t flipped = a.variants ^ b.variants;
+                a.variants = (c.variants & ~flipped) | (a.variants & flipped);
+                c.variants = a.variants;
+                ds4_plan_set(p, (ds4_tap)t, layer, (ds4_phase)ph,
+                             ds4_cell_same_rows(&a, &b) ? c : a);
+            }
+    *out = p, p = NULL;
+out:
+    ds4_plan_free(named);
+    ds4_plan_free(p);
+    return st;
+}
+
 static ds4_status make_toggles(bisect *x, const ds4_plan *candidate, ds4_err *err) {
     ds4_status st = DS4_OK;
+    ds4_plan *rest = NULL;
     drift_bisect_result *b = x->b;
 
-    for (size_t i = 0; i < x->opt->n_toggle; i++)
-        TRY(drift_toggles_add(&x->toggles, x->opt->toggle[i], err));
-    TRY(drift_toggles_diff(&x->toggles, x->base_plan, candidate, x->opt->grain, err));
+    for (size_t i = 0; i < x->opt->n_toggle; i++) {
+        const char *text = x->opt->toggle[i];
+        if (!strncmp(text, "route:", 6) && !strchr(text, '='))
+            TRY(drift_toggles_route(&x->toggles, x->base_plan, x->opt->routes, text + 6, err));
+        else TRY(drift_toggles_add(&x->toggles, text, err));
+    }
+    TRY(unnamed(&rest, x, candidate, err));
+    TRY(drift_toggles_diff(&x->toggles, x->base_plan, rest, x->opt->grain, err));
     if (!x->toggles.n)
         RAISE(DS4_ERR_USAGE,
               "base and candidate are the same plan: there is nothing to toggle");
@@ -257,6 +295,7 @@ static ds4_status make_toggles(bisect *x, const ds4_plan *candidate, ds4_err *er
                                       .solo_score = (double)NAN,
                                       .without_score = (double)NAN};
 out:
+    ds4_plan_free(rest);
     return st;
 }
 

@@ -18,10 +18,13 @@ typedef enum drift_grain {
 
 typedef struct drift_bisect_options {
     drift_grain grain; /* how differences of rows are grouped; ROW: an op over all layers */
-    const char *const *toggle; /* edits named by the caller, each one toggle; they come first */
+    const char *const *toggle; /* edits named by the caller, each one toggle; they come first,
+                                  and what they change is no difference of the plans any more.
+                                  route:NAME without a value: drift_toggles_route */
     size_t n_toggle;
-    const char *metric; /* drift_score_name */
-    double threshold;   /* a trial fails when its score is above it */
+    const ds4_routes *routes; /* settings for such routes; NULL: none */
+    const char *metric;       /* drift_score_name */
+    double threshold;         /* a trial fails when its score is above it */
     uint32_t n_chunk;
     const char *replay; /* shell command that repeats the search, stored in the result */
     drift_progress progress;

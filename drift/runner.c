@@ -34,7 +34,7 @@ ds4_status drift_evaluate(ds4_session *s, const drift_fixture_input *f, ds4_err 
 typedef struct facts {
     const char *key[MAX_FACT], *value[MAX_FACT];
     size_t n;
-    char text[16384]; /* storage of values made here */
+    char text[1 << 16]; /* storage of values made here */
     size_t n_text;
 } facts;
 
@@ -65,6 +65,35 @@ static void fact_variants(facts *f, const ds4_engine *e) {
     }
     fact_printf(f, "variants", "%s", on);
     fact_printf(f, "variants.origin", "%s", origin);
+}
+
+/* What every route was set to, as text that reads back, and where from. "(plan)": by nothing
+ * but the plan. */
+static void fact_routes(facts *f, const ds4_routes *r) {
+    char set[DS4_ROUTE_COUNT * (DS4_ROUTE_LONGEST + 64)] = "", origin[1024] = "";
+    for (int i = 0; i < DS4_ROUTE_COUNT; i++) {
+        size_t n = strlen(set), m = strlen(origin);
+        const char *name = ds4_route_table[i].name;
+        snprintf(set + n, sizeof set - n, "%s%s=%s", i ? " " : "", name,
+                 r->at[i].text ? r->at[i].text : "(plan)");
+        snprintf(origin + m, sizeof origin - m, "%s%s:%s", i ? " " : "", name,
+                 ds4_route_origin_text(r->at[i].origin));
+    }
+    fact_printf(f, "routes", "%s", set);
+    fact_printf(f, "routes.origin", "%s", origin);
+}
+
+/* Its digest is over the lines that were in force. */
+static void fact_profile(facts *f, const ds4_profile *p) {
+    if (!p->text) {
+        fact(f, "profile", "none");
+        return;
+    }
+    XXH128_hash_t h = XXH3_128bits(p->text, strlen(p->text));
+    fact_printf(f, "profile", "%s, %s, xxh3-128:%016llx%016llx", p->name,
+                p->file ? p->file : "built-in", (unsigned long long)h.high64,
+                (unsigned long long)h.low64);
+    fact(f, "profile.text", p->text);
 }
 
 static void fact_model(facts *f, const ds4_engine *e) {
@@ -106,6 +135,8 @@ static void collect(facts *f, const ds4_engine *e, const char *plan, bool seeded
         if (seeded || strcmp(key, "noise_seed")) fact(f, key, value);
     fact(f, "plan", *plan ? plan : "*=strict\n");
     fact_variants(f, e);
+    if (opt->profile) fact_profile(f, opt->profile);
+    if (opt->routes) fact_routes(f, opt->routes);
     fact_model(f, e);
     fact(f, "level", level_text[opt->level]);
     fact(f, "taps", opt->filter ? opt->filter : "");

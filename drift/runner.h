@@ -33,6 +33,8 @@ typedef struct drift_run_options {
     uint32_t n_chunk;
     const char *const *key, *const *value; /* provenance besides what the engine says */
     size_t n_fact;
+    const ds4_routes *routes; /* the settings that made the plan, for provenance; NULL: none */
+    const ds4_profile *profile; /* the profile among them, likewise */
     bool resume;
     drift_session_files session;
     drift_progress progress;

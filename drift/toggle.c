@@ -229,3 +229,29 @@ ds4_status drift_toggles_diff(drift_toggles *t, const ds4_plan *from, const ds4_
 out:
     return st;
 }
+
+ds4_status drift_toggles_route(drift_toggles *t, const ds4_plan *from, const ds4_routes *routes,
+                               const char *target, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_routes one = {0};
+    ds4_plan *to = NULL;
+    char by[96];
+    size_t n = t->n;
+
+    snprintf(by, sizeof by, "--toggle route:%.64s", target);
+    TRY(ds4_routes_set(&one, target, "on", DS4_ROUTE_COMMAND, by, err));
+    for (int i = 0; routes && i < DS4_ROUTE_COUNT; i++) {
+        const char *text = routes->at[i].text;
+        if (text && strcmp(text, "off") && ds4_route_is_member((ds4_route)i, target))
+            TRY(ds4_routes_set(&one, ds4_route_table[i].name, text, DS4_ROUTE_COMMAND, by,
+                               err));
+    }
+    TRY(ds4_plan_copy(&to, from, err));
+    TRY(ds4_routes_apply(to, &one, err));
+    TRY(drift_toggles_diff(t, from, to, DRIFT_GRAIN_ROUTE, err));
+    if (t->n == n) RAISE(DS4_ERR_USAGE, "%s: the base plan runs it so already", by);
+out:
+    ds4_routes_fini(&one);
+    ds4_plan_free(to);
+    return st;
+}

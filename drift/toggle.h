@@ -16,5 +16,10 @@ ds4_status drift_toggles_add(drift_toggles *t, const char *text, ds4_err *err);
  */
 ds4_status drift_toggles_diff(drift_toggles *t, const ds4_plan *from, const ds4_plan *to,
                               drift_grain grain, ds4_err *err);
+/* One toggle per layer for what turns a route on (or each route of a group, or of `all`): its
+ * setting in `routes` where there is one that is not off, else `on`. routes may be NULL. A name
+ * that is none, or a route that `from` runs so already, is DS4_ERR_USAGE. */
+ds4_status drift_toggles_route(drift_toggles *t, const ds4_plan *from, const ds4_routes *routes,
+                               const char *target, ds4_err *err);
 
 #endif

@@ -6,6 +6,8 @@
 #include "engine/ledger.h"
 #include "engine/model/config.h"
 #include "engine/plan.h"
+#include "engine/profile.h"
+#include "engine/routes.h"
 #include "engine/tap.h"
 #include "engine/variants.h"
 
@@ -27,8 +29,8 @@ typedef struct ds4_engine_options {
 /* Opens a backend alone, by opt->engine. Owns: the caller ends it with ops->close. */
 ds4_status ds4_backend_open(ds4_backend **out, const ds4_engine_options *opt, ds4_err *err);
 
-/* Maps the model, binds its weights, opens the backend and reads the variants from the
- * environment. Owns: the caller closes *out. */
+/* Maps the model, binds its weights, opens the backend and reads the variants and the settings
+ * of routes from the environment. Owns: the caller closes *out. */
 ds4_status ds4_engine_open(ds4_engine **out, const char *model_path,
                            const ds4_engine_options *opt, ds4_err *err);
 void ds4_engine_close(ds4_engine *e);
@@ -45,6 +47,11 @@ ds4_backend *ds4_engine_backend(const ds4_engine *e);
 const ds4_variant_set *ds4_engine_variants(const ds4_engine *e);
 /* Sets a variant for every plan made from now on; origin is static text ("command line"). */
 void ds4_engine_set_variant(ds4_engine *e, ds4_variant v, bool on, const char *origin);
+/* Settings of routes, which an engine keeps and no plan sees until ds4_routes_apply: those of
+ * the environment, and what the caller adds. */
+ds4_routes *ds4_engine_routes(ds4_engine *e);
+/* The profile among them; the caller's ds4_profile_choose sets it. */
+ds4_profile *ds4_engine_profile(ds4_engine *e);
 const ds4_gguf *ds4_engine_gguf(const ds4_engine *e);
 const char *ds4_engine_model_path(const ds4_engine *e);
 

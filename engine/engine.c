@@ -129,6 +129,8 @@ ds4_status ds4_engine_open(ds4_engine **out, const char *model_path,
 
     TRY(ds4_mem_alloc(&e, 1, sizeof *e, err));
     TRY(ds4_variants_from_env(&e->variants, opt->allow_unknown_env, err));
+    TRY(ds4_routes_from_env(&e->routes, opt->allow_unknown_env, err));
+    ds4_profile_fini(&e->profile); /* "none" */
     TRY(ds4_mem_strdup(&e->path, model_path, err));
     TRY(ds4_gguf_open(&e->gguf, model_path, err));
     TRY(ds4_config_read(&e->config, e->gguf, err));
@@ -160,6 +162,8 @@ void ds4_engine_close(ds4_engine *e) {
         free_bufs(e);
         e->backend->ops->close(e->backend);
     }
+    ds4_routes_fini(&e->routes);
+    ds4_profile_fini(&e->profile);
     ds4_tokenizer_free(e->tokenizer);
     ds4_gguf_close(e->gguf);
     ds4_mem_free(e->path);
@@ -170,6 +174,8 @@ const ds4_config *ds4_engine_config(const ds4_engine *e) { return &e->config; }
 const ds4_tokenizer *ds4_engine_tokenizer(const ds4_engine *e) { return e->tokenizer; }
 ds4_backend *ds4_engine_backend(const ds4_engine *e) { return e->backend; }
 const ds4_variant_set *ds4_engine_variants(const ds4_engine *e) { return &e->variants; }
+ds4_routes *ds4_engine_routes(ds4_engine *e) { return &e->routes; }
+ds4_profile *ds4_engine_profile(ds4_engine *e) { return &e->profile; }
 const ds4_gguf *ds4_engine_gguf(const ds4_engine *e) { return e->gguf; }
 const char *ds4_engine_model_path(const ds4_engine *e) { return e->path; }
 

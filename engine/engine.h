@@ -13,6 +13,8 @@ struct ds4_engine {
     ds4_backend *backend;
     ds4_model_bufs bufs;
     ds4_variant_set variants;
+    ds4_routes routes;
+    ds4_profile profile;
 };
 
 #endif

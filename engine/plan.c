@@ -451,9 +451,12 @@ ds4_status ds4_plan_edit(ds4_plan *p, const char *text, ds4_err *err) {
     return apply_text(p, text, NULL, err);
 }
 
+const char *ds4_plan_default(const ds4_backend *b) {
+    return strcmp(b->ops->name, "vk") ? "strict" : "fast";
+}
+
 ds4_status ds4_plan_named(ds4_plan *p, const char *name, ds4_err *err) {
-    if (!strcmp(name, "default"))
-        name = strcmp(p->backend->ops->name, "vk") ? "strict" : "fast";
+    if (!strcmp(name, "default")) name = ds4_plan_default(p->backend);
     for (uint32_t i = 0; i < ds4_plan_n_builtin(); i++)
         if (!strcmp(builtin[i].name, name)) return apply_text(p, builtin[i].text, name, err);
     return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "plan: no built-in plan is called \"%s\"",

@@ -50,6 +50,8 @@ void ds4_plan_free(ds4_plan *p);
 /* Applies a built-in plan by name (plans.def), e.g. "strict", "fast"; "default" is the
  * backend's. */
 ds4_status ds4_plan_named(ds4_plan *p, const char *name, ds4_err *err);
+/* The name of what "default" is on an engine. */
+const char *ds4_plan_default(const ds4_backend *b);
 /* Applies edits in text form. A row that no target op has on this backend is DS4_ERR_USAGE. */
 ds4_status ds4_plan_edit(ds4_plan *p, const char *text, ds4_err *err);
 ds4_status ds4_plan_load(ds4_plan *p, const char *path, ds4_err *err);

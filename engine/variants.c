@@ -4,6 +4,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "engine/base/near.h"
+#include "engine/routes.h"
+
 extern char **environ;
 
 const ds4_variant_info ds4_variant_table[DS4_VARIANT_COUNT] = {
@@ -18,6 +21,7 @@ static const char *const settings[] = {
     "DS4_THREADS",        /* worker threads of the reference engine */
     "DS4_SIMD",           /* SIMD path of the reference engine, engine/ref/simd.h */
     "DS4_NOISE_SEED",     /* seed of the rows with noise */
+    "DS4_PROFILE",        /* profile of routes, engine/profile.h */
     "DS4_DEVICE",         /* index of the Vulkan device */
     "DS4_VALIDATION",     /* boolean: Vulkan validation layers */
     "DS4_VK_REPLAY",      /* boolean, on by default: command buffers are submitted again */
@@ -54,6 +58,23 @@ static bool is_setting(const char *name, size_t n) {
     return false;
 }
 
+static ds4_status unknown(const char *name, ds4_err *err) {
+    ds4_near near = {.word = name};
+
+    for (int v = 0; v < DS4_VARIANT_COUNT; v++) {
+        ds4_near_try(&near, ds4_variant_table[v].name);
+        ds4_near_try(&near, ds4_variant_table[v].alias);
+    }
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        ds4_near_try(&near, settings[i]);
+    ds4_route_near_env(&near);
+    return ds4_err_set(
+        err, DS4_ERR_USAGE, DS4_HERE,
+        "%s: no such variable%s; `ds4-drift info --variants` and `--routes` list "
+        "them (--allow-unknown-env accepts it)",
+        name, ds4_near_hint(&near));
+}
+
 /* One DS4_ variable of the environment, "NAME=VALUE". */
 static ds4_status apply(ds4_variant_set *set, const char *entry, bool allow_unknown,
                         ds4_err *err) {
@@ -63,15 +84,14 @@ static ds4_status apply(ds4_variant_set *set, const char *entry, bool allow_unkn
     bool value = false;
     size_t n = (size_t)(eq - entry);
 
-    if (n >= sizeof name || is_setting(entry, n)) goto out;
+    if (is_setting(entry, n)) goto out;
+    if (n >= sizeof name && allow_unknown) goto out;
+    if (n >= sizeof name)
+        RAISE(DS4_ERR_USAGE, "%.100s...: no variable has so long a name", entry);
     memcpy(name, entry, n), name[n] = 0;
     int v = ds4_variant_find(name);
     if (v < 0) {
-        if (!allow_unknown)
-            RAISE(DS4_ERR_USAGE,
-                  "%s: no such variable; `ds4-drift info --variants` lists them "
-                  "(--allow-unknown-env accepts it)",
-                  name);
+        if (!allow_unknown && !ds4_route_is_env(name)) TRY(unknown(name, err));
         goto out;
     }
     TRY(ds4_bool_parse(&value, name, eq + 1, err));
@@ -92,12 +112,18 @@ ds4_status ds4_variants_from_env(ds4_variant_set *out, bool allow_unknown, ds4_e
         set.bits |= (uint32_t)ds4_variant_table[v].def << v;
         set.origin[v] = "default";
     }
-    for (char **e = environ; e && *e; e++)
-        if (!strncmp(*e, "DS4_", 4) && strchr(*e, '='))
-            TRY(apply(&set, *e, allow_unknown, err));
+    const char *entry;
+    for (uint32_t i = 0; (entry = ds4_env_at(i)); i++)
+        TRY(apply(&set, entry, allow_unknown, err));
     *out = set;
 out:
     return st;
+}
+
+const char *ds4_env_at(uint32_t i) {
+    for (char **e = environ; e && *e; e++)
+        if (!strncmp(*e, "DS4_", 4) && strchr(*e, '=') && !i--) return *e;
+    return NULL;
 }
 
 const char *ds4_setting(const char *name) {

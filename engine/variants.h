@@ -37,13 +37,17 @@ typedef struct ds4_variant_set {
     const char *origin[DS4_VARIANT_COUNT]; /* "default", "environment" or "command line" */
 } ds4_variant_set;
 
-/* Defaults, then the environment. A DS4_ variable that is no variant and no setting of this
- * program is DS4_ERR_USAGE unless allow_unknown; a variant given by two names with two values
- * is an error as well. */
+/* Defaults, then the environment. A DS4_ variable that is no variant, no setting of this
+ * program and none of routes.h is DS4_ERR_USAGE unless allow_unknown; a variant given by two
+ * names with two values is an error as well. */
 ds4_status ds4_variants_from_env(ds4_variant_set *out, bool allow_unknown, ds4_err *err);
 
 /* A setting of this program from the environment (not a variant), e.g. "DS4_THREADS"; NULL when
  * unset. Known settings are listed in variants.c. */
 const char *ds4_setting(const char *name);
+
+/* The variables of the environment that begin with DS4_, "NAME=VALUE"; NULL past the last one.
+ * For routes.h, which knows what those of routes mean. */
+const char *ds4_env_at(uint32_t i);
 
 #endif

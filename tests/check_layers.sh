@@ -32,7 +32,7 @@ check() {
         if (starts(f, "engine/base/")) return 0
         if (starts(f, "engine/format/") || f ~ /^engine\/taps?\.(c|h|def)$/) return 1
         if (starts(f, "engine/model/") || starts(f, "engine/kv/")) return 2
-        if (starts(f, "engine/ops/") || f ~ /^engine\/(plans?|ledger|variants)\.(c|h|def)$/) return 3
+        if (starts(f, "engine/ops/") || f ~ /^engine\/(plans?|profiles?|ledger|variants|routes(_env)?)\.(c|h|def)$/) return 3
         if (starts(f, "engine/ref/") || starts(f, "engine/vk/")) return 4
         if (f ~ /^engine\/kernel_(case|lines|suite)\.[ch]$/) return 3
         if (f ~ /^engine\/forward\.[ch]$/) return 5

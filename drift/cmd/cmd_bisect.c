@@ -25,7 +25,7 @@ typedef struct args {
 static const struct argp_option options[] = {
     {"base", KEY_BASE, "NAME|FILE", 0, "the plan that is right (default strict)", 0},
     {"toggle", KEY_TOGGLE, "EDIT", 0,
-     "one toggle by name, as a plan edit; repeatable; comes before the differences of the plans",
+     "one toggle by name, as a plan edit, or route:NAME for one toggle per layer of a route (its setting, else on); repeatable; comes before the differences of the plans",
      0},
     {"grain", KEY_GRAIN, "GRAIN", 0,
      "how differences of the plans are grouped: op (default; an op in a layer), tap, route, layer, or row (an op over all layers)",
@@ -105,11 +105,10 @@ static ds4_status open_both(const args *a, ds4_engine **e, ds4_plan **base,
     ds4_status st = DS4_OK;
     cmd_engine bare = a->engine;
 
-    bare.plan = a->base, bare.set.n = 0;
+    bare.plan = a->base, bare.bare = true, bare.set.n = 0;
     TRY(cmd_engine_open(e, base, &bare, err));
     TRY(cmd_plan(candidate, *e, a->engine.plan, err));
-    for (size_t i = 0; i < a->engine.set.n; i++)
-        TRY(ds4_plan_edit(*candidate, a->engine.set.at[i], err));
+    TRY(cmd_edit(*candidate, *e, &a->engine, err));
 out:
     return st;
 }
@@ -179,6 +178,7 @@ int cmd_bisect(int argc, char **argv) {
     r->tool = "ds4-drift " DS4_VERSION;
     r->command = drift_result_str(r, cmd_replay());
     a.bisect.toggle = a.toggle.at, a.bisect.n_toggle = a.toggle.n;
+    a.bisect.routes = ds4_engine_routes(engine);
     a.bisect.n_chunk = a.engine.n_chunk, a.bisect.replay = r->command;
     a.bisect.progress = cmd_progress();
     if (!a.no_evidence)

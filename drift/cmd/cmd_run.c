@@ -131,6 +131,8 @@ int cmd_run(int argc, char **argv) {
                             .key = key,
                             .value = value,
                             .n_fact = a.engine.tokenizer ? 3 : 2,
+                            .routes = ds4_engine_routes(engine),
+                            .profile = ds4_engine_profile(engine),
                             .resume = !a.fresh,
                             .session = a.session,
                             .progress = cmd_progress()};

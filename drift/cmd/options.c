@@ -57,6 +57,8 @@ enum {
     KEY_ENGINE = 256,
     KEY_PLAN,
     KEY_SET,
+    KEY_ROUTE,
+    KEY_PROFILE,
     KEY_THREADS,
     KEY_SIMD,
     KEY_SEED,
@@ -90,6 +92,12 @@ static const struct argp_option engine_options[] = {
      1},
     {"set", KEY_SET, "NAME=VALUE", 0,
      "a numeric variant or a plan edit TARGET[@LAYERS][/PHASE]=VALUE; repeatable, wins", 1},
+    {"route", KEY_ROUTE, "NAME=SETTING", 0,
+     "a matmul route, a group (moe, f16) or all: off, or ROWS[@LAYERS][/PART]... with ROWS on or names of rows; repeatable, wins over DS4_ROUTE_<NAME> and the profile; `info --routes` explains",
+     1},
+    {"profile", KEY_PROFILE, "NAME|FILE", 0,
+     "settings of routes for a device: auto (default of the default plan on vk), none (default of any other), a built-in one, or a file (`info --profiles`); else DS4_PROFILE",
+     1},
     {"simd", KEY_SIMD, "PATH", 0,
      "instructions of the reference's products: auto (default, or DS4_SIMD), scalar, avx2, avx512 or neon; all give the same bits",
      1},
@@ -144,6 +152,12 @@ static error_t parse_engine(int key, char *arg, struct argp_state *s) {
         return 0;
     case KEY_SET:
         add(s, &o->set, "--set", arg);
+        return 0;
+    case KEY_ROUTE:
+        add(s, &o->route, "--route", arg);
+        return 0;
+    case KEY_PROFILE:
+        o->profile = arg;
         return 0;
     case KEY_SIMD:
         o->simd = arg;
@@ -223,6 +237,32 @@ out:
     return st;
 }
 
+/* The profile that was named; else the device's where the plan is the engine's own. */
+static ds4_status set_profile(ds4_engine *e, const cmd_engine *o, ds4_err *err) {
+    const ds4_backend *b = ds4_engine_backend(e);
+    bool own = !strcmp(o->plan, "default") && strcmp(ds4_plan_default(b), "strict");
+    const char *which = o->profile ? o->profile : ds4_setting("DS4_PROFILE");
+    const char *by = o->profile ? "--profile" : "DS4_PROFILE";
+    if (!which) which = own ? "auto" : "none";
+    return ds4_profile_choose(ds4_engine_profile(e), ds4_engine_routes(e), b, which, by, err);
+}
+
+ds4_status cmd_edit(ds4_plan *plan, ds4_engine *e, const cmd_engine *o, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_routes *r = ds4_engine_routes(e);
+    char by[128];
+
+    TRY(set_profile(e, o, err));
+    for (size_t i = 0; i < o->route.n; i++) {
+        snprintf(by, sizeof by, "--route %.100s", o->route.at[i]);
+        TRY(ds4_routes_set_text(r, o->route.at[i], DS4_ROUTE_COMMAND, by, err));
+    }
+    TRY(ds4_routes_apply(plan, r, err));
+    for (size_t i = 0; i < o->set.n; i++) TRY(ds4_plan_edit(plan, o->set.at[i], err));
+out:
+    return st;
+}
+
 ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_engine_options eo = {.engine = o->engine,
@@ -237,7 +277,7 @@ ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o,
     TRY(set_tokenizer(*e, o, err));
     TRY(set_variants(*e, &o->set, err));
     TRY(cmd_plan(plan, *e, o->plan, err));
-    for (size_t i = 0; i < o->set.n; i++) TRY(ds4_plan_edit(*plan, o->set.at[i], err));
+    if (!o->bare) TRY(cmd_edit(*plan, *e, o, err));
 out:
     return st;
 }

@@ -17,12 +17,14 @@ typedef struct cmd_list {
 /* False when the list is full. */
 bool cmd_list_add(cmd_list *l, const char *s);
 
-/* -m, --tokenizer, --pre, --engine, --plan, --set, --simd, --threads, --noise-seed, --chunk,
- * --device, --validation, --allow-unknown-env */
+/* -m, --tokenizer, --pre, --engine, --plan, --set, --route, --profile, --simd, --threads,
+ * --noise-seed, --chunk, --device, --validation, --allow-unknown-env */
 typedef struct cmd_engine {
     const char *model, *tokenizer, *engine, *plan;
     ds4_pre pre;
-    cmd_list set;
+    cmd_list set, route;
+    const char *profile; /* NULL: DS4_PROFILE, else the device's with plan default, else none */
+    bool bare; /* the plan by name alone: no profile, no settings of routes, no --set */
     const char *simd;
     uint32_t n_thread, n_chunk;
     uint64_t noise_seed;
@@ -54,8 +56,11 @@ void cmd_fixtures_init(cmd_fixtures *o);
 void cmd_parse(const struct argp *a, int argc, char **argv, void *input);
 
 /* Opens the engine, and a plan: the variants of environment and --set, the named or loaded
- * plan, then the edits of --set in order. Owns: the caller closes and frees both. */
+ * plan, then cmd_edit unless bare. Owns: the caller closes and frees both. */
 ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o, ds4_err *err);
+/* Edits a plan by the settings of routes (profile, environment, --route), then by those of
+ * --set in order. */
+ds4_status cmd_edit(ds4_plan *plan, ds4_engine *e, const cmd_engine *o, ds4_err *err);
 /* A plan by name or path on top of the engine's variants. Owns: the caller frees *plan. */
 ds4_status cmd_plan(ds4_plan **plan, const ds4_engine *e, const char *name_or_path,
                     ds4_err *err);
