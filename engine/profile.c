@@ -56,6 +56,7 @@ typedef struct reader {
     bool found;            /* a profile is in force, this one or one before */
     bool in_force;
     ds4_near near;
+    char nearest[sizeof((ds4_profile *)0)->name];
 } reader;
 
 /* Decides on the section before its first setting. */
@@ -86,6 +87,10 @@ static ds4_status begin(reader *rd, char *line, ds4_err *err) {
         RAISE(DS4_ERR_USAGE, "%.200s:%u: %s is no name for a profile", rd->where, rd->line,
               line);
     ds4_near_try(&rd->near, rd->section);
+    if (rd->near.best == rd->section) { /* which the next section overwrites */
+        snprintf(rd->nearest, sizeof rd->nearest, "%s", rd->section);
+        rd->near.best = rd->nearest;
+    }
     rd->matches = true, rd->settled = rd->in_force = false;
 out:
     return st;

@@ -71,6 +71,8 @@ ds4_status ds4_routes_from_env(ds4_routes *r, bool allow_unknown, ds4_err *err);
 /* Whether it is a variable of routes: one that is read, or one that is refused with a reason.
  */
 bool ds4_route_is_env(const char *name);
+/* The i-th variable of existing engines that sets the route; NULL past the last one. */
+const char *ds4_route_alias(ds4_route route, uint32_t i);
 /* Tries every variable of routes. */
 void ds4_route_near_env(ds4_near *near);
 

@@ -103,6 +103,14 @@ static bool reaches(const char *target, int route, int *breadth) {
     return *breadth == 0 ? has : *breadth == 1 || !strcmp(target, r->name);
 }
 
+const char *ds4_route_alias(ds4_route route, uint32_t i) {
+    int breadth;
+    for (int k = 0; k < N_LEGACY; k++)
+        if (legacy[k].target && reaches(legacy[k].target, (int)route, &breadth) && !i--)
+            return legacy[k].name;
+    return NULL;
+}
+
 static ds4_status disagree(int a, int b, ds4_err *err) {
     return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE,
                        "%s and %s disagree: wanted one setting, DS4_ROUTE_<NAME>",

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "drift/cmd/cmds.h"
+#include "drift/cmd/info_routes.h"
 #include "drift/cmd/options.h"
 #include "engine/base/file.h"
 #include "engine/base/mem.h"
@@ -17,17 +18,25 @@ enum {
     KEY_OPS,
     KEY_PLANS,
     KEY_ROWS,
+    KEY_PROFILES,
     KEY_DIGEST,
     KEY_COVERAGE,
     KEY_FACTS,
     KEY_LEDGER,
-    KEY_SESSION
+    KEY_SESSION,
+    KEY_ROUTES, /* with or without run files */
+    KEY_LAST = KEY_ROUTES,
+    KEY_ENGINE,
+    KEY_PLAN,
+    KEY_ROUTE,
+    KEY_PROFILE
 };
 
 typedef struct args {
     int what; /* the last of the options, 0: a summary of the run file or of the build */
     const char *engine;
-    cmd_list run; /* or session files */
+    cmd_list run;     /* or session files */
+    cmd_engine model; /* of --routes */
 } args;
 
 static const struct argp_option options[] = {
@@ -38,6 +47,17 @@ static const struct argp_option options[] = {
     {"plans", KEY_PLANS, 0, 0, "built-in plans", 0},
     {"rows", KEY_ROWS, "ref|ref64|vk", 0, "rows of every op of an engine, with bound and cause",
      0},
+    {"profiles", KEY_PROFILES, 0, 0,
+     "the built-in profiles of routes, as a file that --profile takes back", 0},
+    {"routes", KEY_ROUTES, 0, 0,
+     "matmul routes and how they are set; with -m where they execute and may run; of run files route x fixture, what ran and what was refused",
+     0},
+    {"model", 'm', "FILE", 0, "of --routes: a model; one token is evaluated", 2},
+    {"engine", KEY_ENGINE, "ref|ref64|vk", 0,
+     "of --routes -m: as in `run`, with the three below", 2},
+    {"plan", KEY_PLAN, "NAME|FILE", 0, 0, 2},
+    {"route", KEY_ROUTE, "NAME=SETTING", 0, 0, 2},
+    {"profile", KEY_PROFILE, "NAME|FILE", 0, 0, 2},
     {"digest", KEY_DIGEST, 0, 0,
      "one hash per fixture of the run files, over all observed taps", 1},
     {"coverage", KEY_COVERAGE, 0, 0,
@@ -54,7 +74,22 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         if (!cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
         return 0;
     }
-    if (key < KEY_DEVICE || key > KEY_SESSION) return ARGP_ERR_UNKNOWN;
+    if (key == 'm') a->model.model = arg;
+    else if (key == KEY_ENGINE) a->model.engine = arg;
+    else if (key == KEY_PLAN) a->model.plan = arg;
+    else if (key == KEY_PROFILE) a->model.profile = arg;
+    else if (key == KEY_ROUTE && !cmd_list_add(&a->model.route, arg))
+        argp_error(s, "--route: too many");
+    if (key == 'm' || (key >= KEY_ENGINE && key <= KEY_PROFILE)) return 0;
+    if (key == ARGP_KEY_END) {
+        const cmd_engine *m = &a->model;
+        bool other = strcmp(m->engine, "ref") || strcmp(m->plan, "default") || m->profile;
+        if (a->what != KEY_ROUTES && (m->model || other || m->route.n))
+            argp_error(s, "-m, --engine, --plan, --route and --profile belong to --routes");
+        if (other && !m->model) argp_error(s, "--engine, --plan and --profile want -m MODEL");
+        return 0;
+    }
+    if (key < KEY_DEVICE || key > KEY_LAST) return ARGP_ERR_UNKNOWN;
     a->what = key;
     if (key == KEY_ROWS) a->engine = arg;
     return 0;
@@ -205,6 +240,10 @@ static void print_run(const drift_run *r, int what) {
     const char *value;
     size_t n = drift_run_n_fixture(r);
 
+    if (what == KEY_ROUTES) {
+        info_routes_run(r);
+        return;
+    }
     if (what == KEY_COVERAGE) {
         print_coverage(r);
         return;
@@ -228,8 +267,9 @@ int cmd_info(int argc, char **argv) {
     ds4_err e = {0}, *err = &e;
     args a = {0};
 
+    cmd_engine_init(&a.model);
     cmd_parse(&argp, argc, argv, &a);
-    if (a.what >= KEY_DIGEST && !a.run.n)
+    if (a.what >= KEY_DIGEST && a.what <= KEY_SESSION && !a.run.n)
         RAISE(DS4_ERR_USAGE, "give a %s file", a.what == KEY_SESSION ? "session" : "run");
     for (size_t i = 0; a.what == KEY_SESSION && i < a.run.n; i++)
         TRY(print_session(a.run.at[i], err));
@@ -260,6 +300,12 @@ int cmd_info(int argc, char **argv) {
             const char *text, *name = ds4_plan_builtin(i, &text);
             printf("%-8s %s\n", name, text);
         }
+        break;
+    case KEY_PROFILES:
+        fputs(ds4_profile_builtin(), stdout);
+        break;
+    case KEY_ROUTES:
+        TRY(info_routes(&a.model, err));
         break;
     case KEY_ROWS:
         TRY(list_rows(a.engine, err));
