@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 #include <xxhash.h>
 
+#include "drift/cmd/bench_compare.h"
 #include "drift/cmd/bench_host.h"
 #include "drift/cmd/bench_out.h"
 #include "drift/cmd/cmds.h"
@@ -24,6 +25,7 @@ enum {
     KEY_CSV_A,
     KEY_TABLE,
     KEY_JSON,
+    KEY_COMPARE,
     KEY_CHILD
 };
 
@@ -34,7 +36,9 @@ typedef struct args {
     uint32_t n_start;
     bool no_ceilings;
     const char *csv, *csv_a, *table, *json;
-    double child; /* this is a process for the start time, begun then; 0: it is not */
+    bool compare;
+    const char *file[2]; /* to compare */
+    double child;        /* this is a process for the start time, begun then; 0: it is not */
 } args;
 
 static const struct argp_option options[] = {
@@ -44,7 +48,7 @@ static const struct argp_option options[] = {
      "context sizes to measure at: N,N,..., linear:START:STEP:END or geometric:START:FACTOR:END "
      "(default 64); each prefill adds what the one before lacks",
      2},
-    {"prefill", KEY_FRONTIERS, 0, OPTION_ALIAS, 0, 2},
+    {"prefill", KEY_FRONTIERS, "LIST", 0, "the same", 2},
     {"decode", KEY_DECODE, "N", 0,
      "tokens to decode at each frontier, the same on both sides: A chooses them greedily, never "
      "the end of the text (default 16; at most --chunk; 0: none)",
@@ -67,6 +71,8 @@ static const struct argp_option options[] = {
     {"csv-a", KEY_CSV_A, "FILE", 0, "side A in the same columns", 3},
     {"table", KEY_TABLE, "FILE", 0, "both sides, ratios, intervals and floors as CSV", 3},
     {"json", KEY_JSON, "FILE", 0, "everything: facts, every run, figures, starts, ceilings", 3},
+    {"compare", KEY_COMPARE, 0, 0,
+     "compare two files of --table or --csv instead of measuring: bench --compare OLD NEW", 4},
     {"start-child", KEY_CHILD, "SECONDS", OPTION_HIDDEN, 0, 3},
     {0}};
 
@@ -121,11 +127,17 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
     case KEY_CHILD:
         a->child = cmd_real(s, "--start-child", arg);
         return 0;
+    case KEY_COMPARE:
+        a->compare = true;
+        a->engine.model = ""; /* none is wanted */
+        return 0;
     case ARGP_KEY_ARG:
-        argp_error(s, "\"%s\": no such argument", arg);
+        if (s->arg_num > 1) argp_error(s, "\"%s\": no such argument", arg);
+        else a->file[s->arg_num] = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!a->engine.model) argp_error(s, "no model: give -m MODEL");
+        if (a->compare && !a->file[1]) argp_error(s, "--compare: give two files, OLD NEW");
+        if (!a->compare && a->file[0]) argp_error(s, "\"%s\": no such argument", a->file[0]);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -136,8 +148,9 @@ static const struct argp_child children[] = {{&cmd_engine_argp, 0, "Engine:", 1}
 static const struct argp argp = {
     options,
     parse,
-    "-m MODEL",
-    "Measures the speed of two plans on one engine, prefill and decode, interleaved."
+    "-m MODEL\n--compare OLD.csv NEW.csv",
+    "Measures the speed of two plans on one engine, prefill and decode, interleaved. The engine is "
+    "vk unless --engine says otherwise; --plan is another name of --a."
     "\vThe first pair of runs is a warm-up and is discarded. Then come blocks A B B A and B A A B "
     "in turn; a block gives one ratio, in which the place in a pair and a steady change of the "
     "machine cancel. Estimate and interval of the ratios by Wilcoxon's signed ranks, exact, no "
@@ -338,6 +351,10 @@ int cmd_bench(int argc, char **argv) {
     cmd_engine_init(&a.engine);
     a.engine.engine = "vk", a.engine.plan = "strict";
     cmd_parse(&argp, argc, argv, &a);
+    if (a.compare) {
+        st = bench_compare(stdout, a.file[0], a.file[1], err);
+        goto out;
+    }
     TRY(drift_bench_points_parse(&a.spec.prefill, a.frontiers, err));
     if (a.child > 0.0) {
         st = child(&a, err);

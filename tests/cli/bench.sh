@@ -1,0 +1,95 @@
+#!/bin/sh
+# bench: structure of its outputs on a tiny run, refusals and interruption. No figure is looked at;
+# what figures are worth is tests/test_bench.c.
+. tests/cli_lib.sh
+need_device
+
+# Wrong words.
+expect 64 "$bin" bench
+says "no model"
+expect 64 "$bin" bench -m "$model" --frontiers 8,8
+says "ascending"
+expect 64 "$bin" bench -m "$model" --frontiers geometric:8:0.5:64
+says "a step of at least 1"
+expect 64 "$bin" bench -m "$model" --repeats 0
+says "wanted 1 to 200"
+expect 64 "$bin" bench -m "$model" --decode 65 --chunk 64 --starts 0
+says "at most the chunk"
+expect 64 "$bin" bench -m "$model" --b nonesuch
+says "nonesuch"
+
+# The same rows on both sides: the ledger tells, nothing is ranked, no figure is written.
+expect 2 "$bin" bench -m "$model" --engine ref --b default --prefill 4 --decode 1 --csv "$t/same.csv"
+says "same rows: not a comparison"
+[ "$(wc -l <"$t/same.csv")" = 1 ] || die "figures of what is no comparison"
+# Rows that differ in one phase leave the other one uncompared; too few blocks give no interval.
+echo "matmul/decode=vec" >"$t/decode.plan"
+expect 3 "$bin" bench -m "$model" --b "$t/decode.plan" --prefill 4 --decode 1 --repeats 1 --starts 0 --no-ceilings
+says "too few repeats"
+grep -q 'prefill .*same rows: not a comparison' "$t/out" || die "prefill is compared"
+says "rows that differ in decode: matmul strict -> vec"
+
+# A whole bench.
+expect 0 "$bin" bench -m "$q2" --frontiers linear:2:2:4 --decode 1 --repeats 6 --starts 1 \
+    --csv "$t/b.csv" --csv-a "$t/a.csv" --table "$t/table.csv" --json "$t/b.json"
+says "A = strict, B = fast"
+says "the first pair was a warm-up and is discarded"
+says "the device at best, copy"
+says "the device at best, fma"
+says "warm, our cache"
+grep -qE '^warm, our cache .* (warm|cold: the driver keeps nothing)$' "$t/out" || die "what our cache held"
+grep -qE '^cold .* cold$' "$t/out" || die "a cold start that is not"
+for f in a b; do
+    [ "$(head -n1 "$t/$f.csv")" = "ctx_tokens,prefill_tokens,prefill_tps,gen_tokens,gen_tps,kvcache_bytes" ] ||
+        die "columns of $f.csv"
+    grep -qE '^2,2,[0-9]+\.[0-9]{2},1,[0-9]+\.[0-9]{2},[1-9][0-9]*$' "$t/$f.csv" || die "first line of $f.csv"
+    grep -qE '^4,2,[0-9]+\.[0-9]{2},1,[0-9]+\.[0-9]{2},[1-9][0-9]*$' "$t/$f.csv" || die "second line of $f.csv"
+    [ "$(wc -l <"$t/$f.csv")" = 3 ] || die "lines of $f.csv"
+done
+[ "$(wc -l <"$t/table.csv")" = 5 ] || die "lines of table.csv"
+awk -F, 'NF != 20 { exit 1 }' "$t/table.csv" || die "columns of table.csv"
+for word in '"format": "ds4-drift/bench"' '"plan.b"' '"pipeline_cache"' '"driver"' '"model.digest"' \
+    '"partial": false' '"blocks": 6' '"kind": "cold"' '"energy_j"' '"load.before"'; do
+    grep -qF "$word" "$t/b.json" || die "b.json without $word"
+done
+
+# Two files: rates are not ranked, ratios are where their intervals share nothing.
+expect 0 "$bin" bench --compare "$t/table.csv" "$t/table.csv"
+says "inside the intervals: not ranked"
+head=ctx_tokens,phase,tokens,a_tps,b_tps,a_spread,b_spread,ratio,ratio_lo,ratio_hi,rest
+printf '%s\n64,decode,16,10,20,0,0,2.0,1.9,2.1,x\n' $head >"$t/old.csv"
+printf '%s\n64,decode,16,30,45,0,0,1.5,1.4,1.6,x\n' $head >"$t/new.csv"
+expect 0 "$bin" bench --compare "$t/old.csv" "$t/new.csv"
+says "+125.0 %"
+says "B slower against A than before"
+expect 0 "$bin" bench --compare "$t/a.csv" "$t/b.csv"
+says "no ratio in a file: not ranked"
+expect 2 "$bin" bench --compare "$t/old.csv" "$t/table.csv"
+says "no frontier in common"
+printf '%s\n64,decode,16,30,fast,0,0,1.5,1.4,1.6,x\n' $head >"$t/new.csv"
+expect 65 "$bin" bench --compare "$t/old.csv" "$t/new.csv"
+says 'new.csv, line 2: found "fast", wanted a number'
+expect 64 "$bin" bench --compare "$t/old.csv"
+
+# A file that cannot be written is one clear error.
+expect 74 "$bin" bench -m "$model" --prefill 2 --decode 1 --repeats 6 --starts 0 --no-ceilings --csv "$t/none/b.csv"
+says "none/b.csv"
+
+# Stopped: what was finished is printed as partial.
+"$bin" bench -m "$model" --prefill 2 --decode 1 --repeats 200 --starts 0 --json "$t/part.json" >"$t/out" 2>&1 &
+pid=$!
+sleep 4
+kill -INT "$pid"
+got=0
+wait "$pid" || got=$?
+case $got in
+3)
+    says "partial: stopped"
+    grep -qF '"partial": true' "$t/part.json" || die "part.json does not say partial"
+    ;;
+74) # before the first block on a slow machine
+    says "stopped before a block"
+    [ ! -e "$t/part.json" ] || die "a file of nothing"
+    ;;
+*) die "exit $got after an interruption" ;;
+esac
