@@ -24,10 +24,35 @@ says "same rows: not a comparison"
 [ "$(wc -l <"$t/same.csv")" = 1 ] || die "figures of what is no comparison"
 # Rows that differ in one phase leave the other one uncompared; too few blocks give no interval.
 echo "matmul/decode=vec" >"$t/decode.plan"
-expect 3 "$bin" bench -m "$model" --b "$t/decode.plan" --prefill 4 --decode 1 --repeats 1 --starts 0 --no-ceilings
+expect 3 "$bin" bench -m "$model" --b "$t/decode.plan" --prefill 2,4 --decode 1 --repeats 1 --starts 0 --no-ceilings
 says "too few repeats"
-grep -q 'prefill .*same rows: not a comparison' "$t/out" || die "prefill is compared"
+[ "$(grep -c 'prefill .*same rows: not a comparison' "$t/out")" = 2 ] || die "prefill is compared"
 says "rows that differ in decode: matmul strict -> vec"
+
+# What a decoded token reads and multiplies, counted from its calls, against the weights that `model
+# info` derives from the file and the rows that 97 tokens leave behind: d = 128, 4 heads, window 32,
+# ratios 0 0 4 128 4 128, 16 rows selected of 24, two indexers of 4 heads.
+expect 3 "$bin" bench -m "$q2" --engine ref --b compat --prefill 96 --decode 1 --repeats 1 --table "$t/cost.csv"
+"$bin" model info "$q2" >"$t/info"
+awk -F, -v info="$t/info" '
+    BEGIN {
+        while ((getline line < info) > 0) {
+            n = split(line, w, " ")
+            if (line ~ /^weights read/) bytes = w[n - 1]
+            if (line ~ /^multiply-adds/) macs = w[n]
+            if (line ~ /^file/) tensors = w[n - 1]
+            if (line ~ /^F32/) vectors = w[n - 1]
+        }
+        rows = 6 * 32 + 2 * 16
+        index_rows = 2 * 24
+        macs += 2 * rows * 4 * 128 + index_rows * 4 * 128
+        lookups = 3 * 2 * 4 + 2 * (256 + 256) * 2 + 2 * 128 * 2 # hash tables and positions, not counted
+        bytes += (rows + index_rows) * 128 * 4 - vectors - lookups
+    }
+    $2 == "decode" { found = 1; if ($19 != bytes || $20 != 2 * macs) { print "found " $19 ", " $20 "; wanted " bytes ", " 2 * macs; exit 1 } }
+    # Three batches (64 tokens, up to the first selection, the rest): each reads an expert once at most.
+    $2 == "prefill" && 96 * $19 > 3 * tensors { print "prefill reads " 96 * $19 ", the file has " tensors; exit 1 }
+    END { if (!found) exit 1 }' "$t/cost.csv" || die "what a token reads and multiplies"
 
 # A whole bench.
 expect 0 "$bin" bench -m "$q2" --frontiers linear:2:2:4 --decode 1 --repeats 6 --starts 1 \
@@ -78,7 +103,7 @@ says "none/b.csv"
 # Stopped: what was finished is printed as partial.
 "$bin" bench -m "$model" --prefill 2 --decode 1 --repeats 200 --starts 0 --json "$t/part.json" >"$t/out" 2>&1 &
 pid=$!
-sleep 4
+sleep 3
 kill -INT "$pid"
 got=0
 wait "$pid" || got=$?
