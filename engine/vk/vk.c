@@ -128,6 +128,8 @@ static ds4_status vk_sync(ds4_backend *b, ds4_err *err) {
     return ds4_vk_graph_sync(((ds4_vk *)b)->g, err);
 }
 
+ds4_vk_graph *ds4_vk_graph_of(ds4_backend *b) { return ((ds4_vk *)b)->g; }
+
 static const char *messages_text(ds4_vk *v) {
     char text[256];
     uint32_t n = ds4_vk_device_messages(v->d, text, sizeof text);

@@ -76,6 +76,8 @@ typedef struct ds4_vk_graph_stats {
 } ds4_vk_graph_stats;
 
 ds4_vk_graph_stats ds4_vk_graph_count(const ds4_vk_graph *g);
+/* The graph of a backend that ds4_vk_open opened, for checks. */
+ds4_vk_graph *ds4_vk_graph_of(ds4_backend *b);
 /* The i-th recorded list, for checks; NULL past the last, n is 0 where none is recorded. */
 const ds4_vk_list *ds4_vk_graph_recorded(const ds4_vk_graph *g, uint32_t i);
 
