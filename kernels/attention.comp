@@ -19,7 +19,7 @@ layout(std430, set = 0, binding = 5) coherent buffer Score_ { float score[]; };
 layout(std430, set = 0, binding = 6) writeonly buffer Out_ { float outp[]; };
 
 void main() {
-    uint l = gl_LocalInvocationID.x, h = gl_WorkGroupID.x, t = gl_WorkGroupID.y, lx = gl_WorkGroupSize.x;
+    uint l = gl_LocalInvocationID.x, h = GROUP_X, t = GROUP_Y, lx = gl_WorkGroupSize.x;
     uint head = t * a.n_head + h, qh = head * a.d_head, at = head * a.n_score;
     participants p = participants_of(t);
     float m = sinks[h];

@@ -28,7 +28,7 @@ float score_of(uint qh, uint row, bool is_raw) {
 }
 
 void main() {
-    uint l = gl_LocalInvocationID.x, h = gl_WorkGroupID.x, t = gl_WorkGroupID.y, lx = gl_WorkGroupSize.x;
+    uint l = gl_LocalInvocationID.x, h = GROUP_X, t = GROUP_Y, lx = gl_WorkGroupSize.x;
     uint qh = (t * a.n_head + h) * a.d_head;
     participants p = participants_of(t);
     for (uint c0 = 0u; c0 < a.d_head; c0 += 16u * lx) {

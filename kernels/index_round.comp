@@ -13,7 +13,7 @@ ARGS(ds4_args_index_round)
 shared float v[128];
 
 void main() {
-    uint l = gl_LocalInvocationID.x, at = gl_WorkGroupID.x * 128u;
+    uint l = gl_LocalInvocationID.x, at = GROUP_X * 128u;
     v[l] = x[at + l];
     v[l + 64u] = x[at + l + 64u];
     barrier();

@@ -19,7 +19,7 @@ uint sum_all() {
 }
 
 void main() {
-    uint l = gl_LocalInvocationID.x, t = gl_WorkGroupID.x;
+    uint l = gl_LocalInvocationID.x, t = GROUP_X;
     uint n = min((a.pos0 + t + 1u) / a.ratio, a.n_row), at = t * a.n_row;
     uint run = (n + gl_WorkGroupSize.x - 1u) / gl_WorkGroupSize.x;
     uint i0 = min(l * run, n), i1 = min(i0 + run, n), key = 0u;

@@ -64,7 +64,8 @@ $(B)/kernels.rules.mk: kernels/kernels.def kernels/probes.def kernels/kernels.mk
 	@mv $@.new $@
 
 # Goals that build nothing, or that run make again once the compiler is installed, do not need the rules.
-NO_RULES := clean help format deps demo test check check-bits check-math check-math-run check-browser check-tables check-format
+NO_RULES := clean help format deps demo test check check-bits check-math check-math-run check-browser check-debian13 check-gpu \
+            check-tables check-format
 ifneq ($(filter-out $(NO_RULES),$(or $(MAKECMDGOALS),all)),)
 include $(B)/kernels.rules.mk
 endif

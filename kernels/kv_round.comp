@@ -14,12 +14,12 @@ layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
 ARGS(ds4_args_kv_round)
 
 void main() {
-    uint i = gl_WorkGroupID.x * 64u + gl_LocalInvocationID.x, at = gl_WorkGroupID.y * a.d_head + i;
+    uint i = GROUP_X * 64u + gl_LocalInvocationID.x, at = GROUP_Y * a.d_head + i;
     float v = i < a.d_head ? x[at] : 0.0;
     float top = group_max(f_abs(v) > 0.0001 ? f_abs(v) : 0.0001);
     if (i >= a.d_head) return;
     bool exact = (VARIANTS & V_STORE_EXACT) != 0u;
-    if (gl_WorkGroupID.x * 64u < a.n_fp8 && !exact) {
+    if (GROUP_X * 64u < a.n_fp8 && !exact) {
         uint u = floatBitsToUint(f_div(top, 448.0));
         int e = int(u >> 23) - 127 + ((u & 0x7fffffu) != 0u ? 1 : 0);
         float s = f_bits(uint(127 + e) << 23), inv = f_bits(uint(127 - e) << 23);

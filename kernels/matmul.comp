@@ -20,7 +20,7 @@ ARGS(ds4_args_matmul)
 
 void main() {
     w_begin();
-    uint r = UNIT_X, t = gl_WorkGroupID.y * 4u;
+    uint r = UNIT_X, t = GROUP_Y * 4u;
     if (r >= a.n_out) return;
     uint n = min(a.n_tok - t, 4u), at = t * a.x_stride + (r / a.group_rows) * a.n_in;
     vec4 s = strict_dot(r * a.row_bytes, at + uvec4(0, 1, 2, 3) * a.x_stride, a.n_in, n);

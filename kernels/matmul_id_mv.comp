@@ -23,7 +23,7 @@ layout(push_constant) uniform PC { ds4_args_matmul_id a; };
 
 void main() {
     w_begin();
-    uint s = gl_WorkGroupID.y, r = gl_WorkGroupID.x * 4u;
+    uint s = GROUP_Y, r = GROUP_X * 4u;
     uint in_row = a.x_per_slot != 0u ? s : s / a.n_slot;
     uvec4 row = (sel[s] * a.n_out + min(r + uvec4(0, 1, 2, 3), a.n_out - 1u)) * a.row_bytes;
     mv_share(row, in_row * a.n_in, 0u, a.n_in, 1u);

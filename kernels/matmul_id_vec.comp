@@ -22,7 +22,7 @@ ARGS(ds4_args_matmul_id)
 
 void main() {
     w_begin();
-    uint s = gl_WorkGroupID.y, r0 = gl_WorkGroupID.x * lane_rows();
+    uint s = GROUP_Y, r0 = GROUP_X * lane_rows();
     uint r = r0 + ROWS * gl_LocalInvocationID.y;
     uint in_row = a.x_per_slot != 0u ? s : s / a.n_slot;
     if (r < a.n_out) {

@@ -23,8 +23,8 @@ layout(push_constant) uniform PC { ds4_args_matmul a; };
 
 void main() {
     w_begin();
-    uint t0 = gl_WorkGroupID.y * 8u, n = min(a.n_tok - t0, 8u), l = gl_LocalInvocationID.x;
-    uint r = gl_WorkGroupID.x * 4u, end = min(r + 4u, a.n_out);
+    uint t0 = GROUP_Y * 8u, n = min(a.n_tok - t0, 8u), l = gl_LocalInvocationID.x;
+    uint r = GROUP_X * 4u, end = min(r + 4u, a.n_out);
     while (r < end) {
         uint slice = r / a.group_rows, m = min(end, (slice + 1u) * a.group_rows) - r;
         uvec4 row = (r + min(uvec4(0, 1, 2, 3), m - 1u)) * a.row_bytes;

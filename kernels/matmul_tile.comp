@@ -27,7 +27,7 @@ void store(uint t, uint r, uint m, vec4 v) {
 
 void main() {
     w_begin();
-    uint r = UNIT_X * 4u, end = min(r + 4u, a.n_out), t = gl_WorkGroupID.y * 4u;
+    uint r = UNIT_X * 4u, end = min(r + 4u, a.n_out), t = GROUP_Y * 4u;
     uint n = min(a.n_tok - t, 4u);
     while (r < end) {
         uint slice = r / a.group_rows, m = min(end, (slice + 1u) * a.group_rows) - r;

@@ -21,7 +21,7 @@ ARGS(ds4_args_matmul)
 
 void main() {
     w_begin();
-    uint t = gl_WorkGroupID.y * 4u, n = min(a.n_tok - t, 4u), r0 = gl_WorkGroupID.x * lane_rows();
+    uint t = GROUP_Y * 4u, n = min(a.n_tok - t, 4u), r0 = GROUP_X * lane_rows();
     uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
     uint r = r0 + ROWS * gl_LocalInvocationID.y, end = min(r + ROWS, a.n_out);
     while (r < end) {

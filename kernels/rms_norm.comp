@@ -65,7 +65,7 @@ float row_scale(float ss) {
 }
 
 void main() {
-    uint base = gl_WorkGroupID.x * a.n_col;
+    uint base = GROUP_X * a.n_col;
     float s = row_scale(square_sum(base));
     for (uint c = gl_LocalInvocationID.x; c < a.n_col; c += gl_WorkGroupSize.x) {
         precise float p = x[base + c] * s;

@@ -14,7 +14,7 @@ layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
 ARGS(ds4_args_rope)
 
 void main() {
-    uint h = gl_WorkGroupID.x, r = gl_WorkGroupID.y, n_pass = a.d_head - a.n_rot;
+    uint h = GROUP_X, r = GROUP_Y, n_pass = a.d_head - a.n_rot;
     uint at = (r * a.n_head + h) * a.d_head, pos = a.pos0 + r * a.pos_step;
     for (uint i = gl_LocalInvocationID.x; i < n_pass; i += gl_WorkGroupSize.x) y[at + i] = x[at + i];
     for (uint k = gl_LocalInvocationID.x; k < a.n_rot / 2u; k += gl_WorkGroupSize.x) {

@@ -11,8 +11,8 @@ layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
 ARGS(ds4_args_router_prob)
 
 void main() {
-    uint end = min((gl_WorkGroupID.x + 1u) * 1024u, a.n_elem);
-    for (uint i = gl_WorkGroupID.x * 1024u + gl_LocalInvocationID.x; i < end; i += gl_WorkGroupSize.x) {
+    uint end = min((GROUP_X + 1u) * 1024u, a.n_elem);
+    for (uint i = GROUP_X * 1024u + gl_LocalInvocationID.x; i < end; i += gl_WorkGroupSize.x) {
 #ifdef STRICT
         float p = f_sqrt_softplus(x[i]);
 #else

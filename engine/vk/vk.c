@@ -94,6 +94,28 @@ out:
     return st;
 }
 
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Dispatches of at most the device's limit, each by a pipeline that knows where it begins: the
+ * base of vkCmdDispatchBase is bound by the same limit. */
+static ds4_status dispatch_all(ds4_vk *v, const ds4_call *c, uint32_t row, ds4_vk_dispatch *d,
+                               ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const uint32_t *most = v->d->limits.maxComputeWorkGroupCount;
+    const uint32_t all[2] = {d->group[0], d->group[1]};
+
+    for (uint64_t y = 0; y < all[1]; y += most[1])
+        for (uint64_t x = 0; x < all[0]; x += most[0]) {
+            const uint32_t base[2] = {(uint32_t)x, (uint32_t)y};
+            d->group[0] = min_u32(all[0] - base[0], most[0]);
+            d->group[1] = min_u32(all[1] - base[1], most[1]);
+            TRY(ds4_vk_kernels_pipeline(v->k, c, row, base, &d->pipeline, err));
+            TRY(ds4_vk_graph_dispatch(v->g, d, err));
+        }
+out:
+    return st;
+}
+
 static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_vk *v = (ds4_vk *)b;
@@ -112,12 +134,10 @@ static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_e
     ds4_op_grid(op, c->args, d.group);
     if (d.group[0] == 0 || d.group[1] == 0 || d.group[2] == 0) goto out;
     d.group[0] = div_up(d.group[0], r->per_x), d.group[1] = div_up(d.group[1], r->per_y);
-    d.split = ds4_vk_graph_must_split(v->g, d.group);
-    TRY(ds4_vk_kernels_pipeline(v->k, c, row, d.split, &d.pipeline, err));
     for (uint32_t i = 0; i < c->n_bind; i++)
         d.bind[i] = (c->bind[i] ? c->bind[i] : v->dummy)->buffer;
     if (ds4_op_table[op].scratch >= 0) d.writes |= 1u << ds4_op_table[op].scratch;
-    TRY(ds4_vk_graph_dispatch(v->g, &d, err));
+    TRY(dispatch_all(v, c, row, &d, err));
     for (uint32_t i = 0; i < c->n_bind; i++)
         if (c->bind[i]) c->bind[i]->serial = ds4_vk_graph_serial(v->g);
 out:

@@ -265,25 +265,6 @@ static void barrier_device(VkCommandBuffer cmd) {
                 VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
 }
 
-bool ds4_vk_graph_must_split(const ds4_vk_graph *g, const uint32_t group[3]) {
-    const uint32_t *most = g->d->limits.maxComputeWorkGroupCount;
-    return group[0] > most[0] || group[1] > most[1] || group[2] > most[2];
-}
-
-static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-/* Blocks of at most the device's limit; groups are independent, so no barrier between them. */
-static void dispatch_split(VkCommandBuffer cmd, const uint32_t group[3],
-                           const uint32_t most[3]) {
-    for (uint64_t z = 0; z < group[2]; z += most[2])
-        for (uint64_t y = 0; y < group[1]; y += most[1])
-            for (uint64_t x = 0; x < group[0]; x += most[0])
-                vkCmdDispatchBase(cmd, (uint32_t)x, (uint32_t)y, (uint32_t)z,
-                                  min_u32(group[0] - (uint32_t)x, most[0]),
-                                  min_u32(group[1] - (uint32_t)y, most[1]),
-                                  min_u32(group[2] - (uint32_t)z, most[2]));
-}
-
 /* Where slot i of a record stands in the slot memory. */
 static uint32_t slot_at(const ds4_vk_graph *g, const struct record *r, uint32_t i) {
     uint32_t at = 0;
@@ -312,8 +293,7 @@ static void record_dispatch(const ds4_vk_graph *g, const struct record *r, const
         vkCmdBindPipeline(r->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, *bound = n->pipeline);
     vkCmdBindDescriptorSets(r->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, g->layout, 0, N_SET, sets,
                             1, &at);
-    if (n->split) dispatch_split(r->cmd, n->group, g->d->limits.maxComputeWorkGroupCount);
-    else vkCmdDispatchIndirect(r->cmd, g->slots, at + offsetof(struct slot, group));
+    vkCmdDispatchIndirect(r->cmd, g->slots, at + offsetof(struct slot, group));
 }
 
 static void record_transfer(VkCommandBuffer cmd, const ds4_vk_node *n) {
@@ -443,8 +423,6 @@ ds4_status ds4_vk_graph_dispatch(ds4_vk_graph *g, const ds4_vk_dispatch *c, ds4_
     memcpy(n->bind, c->bind, c->n_bind * sizeof *n->bind);
     memcpy(s->args, c->args, c->args_bytes);
     s->group = (VkDispatchIndirectCommand){c->group[0], c->group[1], c->group[2]};
-    n->split = c->split;
-    if (c->split) memcpy(n->group, c->group, sizeof n->group);
 out:
     return st;
 }

@@ -41,12 +41,8 @@ typedef struct ds4_vk_dispatch {
     uint32_t writes; /* bit i: bind[i] is written */
     const void *args;
     uint32_t args_bytes;
-    uint32_t group[3]; /* all > 0 */
-    bool split;        /* pipeline takes a base, groups may pass the device's limit */
+    uint32_t group[3]; /* all > 0, within the device's limit */
 } ds4_vk_dispatch;
-
-/* Whether group[] passes the device's limit, so that the pipeline has to take a base. */
-bool ds4_vk_graph_must_split(const ds4_vk_graph *g, const uint32_t group[3]);
 
 ds4_status ds4_vk_graph_dispatch(ds4_vk_graph *g, const ds4_vk_dispatch *c, ds4_err *err);
 /* off and n_bytes: multiples of 4. */

@@ -335,8 +335,7 @@ out:
 /* ---- Pipelines ---- */
 
 struct pipeline {
-    uint32_t wtype, variants;
-    bool base;
+    uint32_t wtype, variants, base[2];
     VkPipeline handle;
 };
 
@@ -505,6 +504,16 @@ const ds4_vk_row *ds4_vk_kernels_row(const ds4_vk_kernels *k, ds4_op op, uint32_
     return n ? &n->row : NULL;
 }
 
+/* Whether the grid needs several dispatches, and the module cannot begin but at group 0. */
+static bool must_split(const ds4_vk_kernels *k, const struct kernel *n,
+                       const uint32_t grid[3]) {
+    const uint32_t *most = k->d->limits.maxComputeWorkGroupCount;
+    const uint32_t fixed[2] = {~n->reflection.spec_ids >> DS4_VK_SPEC_BASE_X & 1u,
+                               ~n->reflection.spec_ids >> DS4_VK_SPEC_BASE_Y & 1u};
+    return (fixed[0] && grid[0] > (uint64_t)most[0] * n->row.per_x) ||
+           (fixed[1] && grid[1] > (uint64_t)most[1] * n->row.per_y) || grid[2] > most[2];
+}
+
 const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, uint32_t i) {
     const ds4_op op = ds4_tap_table[c->tap].op;
     const struct kernel *n = find(k, op, i);
@@ -514,8 +523,9 @@ const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, u
     if (n->unfit) return n->unfit;
     if (n->row.info.tensor && (c->variants & DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE)))
         return "DS4_TENSOR_MATMUL_DISABLE is on";
-    if (n->row.min_tok == 0) return NULL;
     ds4_op_grid(op, c->args, grid);
+    if (must_split(k, n, grid)) return "more workgroups than one dispatch of the device takes";
+    if (n->row.min_tok == 0) return NULL;
     return grid[k->one_dimension[op] ? 0 : 1] < n->row.min_tok ? n->row.min_tok_text : NULL;
 }
 
@@ -537,12 +547,12 @@ static ds4_status pipeline_new(const ds4_vk_kernels *k, struct kernel *n, struct
                                ds4_err *err) {
     ds4_status st = DS4_OK;
     const uint32_t safe = p->variants & DS4_VARIANT_BIT(SAFE_MATH) ? 1 : 0;
-    const uint32_t value[DS4_VK_SPEC_COUNT] = {n->row.lx, n->row.ly, 1, p->wtype, p->variants};
+    const uint32_t value[DS4_VK_SPEC_COUNT] = {n->row.lx,   n->row.ly,  1,         p->wtype,
+                                               p->variants, p->base[0], p->base[1]};
     VkSpecializationMapEntry entry[DS4_VK_SPEC_COUNT];
     VkSpecializationInfo special = {0, entry, sizeof value, value};
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-        .flags = p->base ? VK_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .pName = "main",
@@ -567,11 +577,11 @@ static double now_s(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i, bool base,
-                                   VkPipeline *out, ds4_err *err) {
+ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i,
+                                   const uint32_t base[2], VkPipeline *out, ds4_err *err) {
     ds4_status st = DS4_OK;
     struct kernel *n = find(k, ds4_tap_table[c->tap].op, i);
-    struct pipeline p = {.base = base};
+    struct pipeline p = {.base = {base[0], base[1]}};
 
     if (!n) RAISE(DS4_ERR_INTERNAL, "%s: no kernel row %u", ds4_tap_table[c->tap].name, i);
     /* What the module does not read makes no pipeline of its own. */
@@ -581,7 +591,8 @@ ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_
         p.variants &= DS4_VARIANT_BIT(SAFE_MATH);
     for (uint32_t j = 0; j < n->n_pipeline; j++) {
         const struct pipeline *have = &n->pipeline[j];
-        if (have->wtype != p.wtype || have->variants != p.variants || have->base != base)
+        if (have->wtype != p.wtype || have->variants != p.variants ||
+            memcmp(have->base, p.base, sizeof p.base))
             continue;
         *out = have->handle;
         goto out;

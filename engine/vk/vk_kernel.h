@@ -18,6 +18,8 @@ enum {
     DS4_VK_SPEC_Z,        /* 1 */
     DS4_VK_SPEC_WTYPE,    /* GGUF type id of ds4_call.wtype */
     DS4_VK_SPEC_VARIANTS, /* ds4_call.variants & ds4_row_info.variants */
+    DS4_VK_SPEC_BASE_X,   /* first group of a dispatch */
+    DS4_VK_SPEC_BASE_Y,
     DS4_VK_SPEC_COUNT
 };
 
@@ -70,10 +72,10 @@ const ds4_vk_row *ds4_vk_kernels_row(const ds4_vk_kernels *k, ds4_op op, uint32_
 /* Static text that says why row i of an op cannot execute the call, or NULL. */
 const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, uint32_t i);
 
-/* The pipeline of a call; made on first use. base: it has to accept a first workgroup other
- * than zero. */
-ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i, bool base,
-                                   VkPipeline *out, ds4_err *err);
+/* The pipeline of a call, or of the dispatch of it whose first group is base (x, y); made on
+ * first use. */
+ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i,
+                                   const uint32_t base[2], VkPipeline *out, ds4_err *err);
 
 /* What making pipelines has taken so far. */
 ds4_vk_built ds4_vk_kernels_built(const ds4_vk_kernels *k);

@@ -9,7 +9,7 @@
 #define DS4_VK_BATCH_CALLS 128 /* commands of one list */
 
 /* What a recorded command buffer holds of a command. Arguments and group counts are read from
- * memory when it runs, unless the call is split: then group[] is part of the shape. Nodes are
+ * memory when it runs. Nodes are
  * compared as bytes: every field is set and there is no padding. */
 typedef struct ds4_vk_node {
     VkPipeline pipeline;         /* NULL: a copy of bind[0] to bind[1], or with n_bind 1 a fill
@@ -17,9 +17,7 @@ typedef struct ds4_vk_node {
     VkBuffer bind[DS4_MAX_BIND]; /* whole buffers, n_bind of them */
     uint64_t off[2], n_bytes;    /* of a copy or a fill */
     uint32_t n_bind;
-    uint32_t writes;   /* bit i: bind[i] is written, and maybe read; the others are read */
-    uint32_t group[3]; /* zeros unless split */
-    uint32_t split;
+    uint32_t writes; /* bit i: bind[i] is written, and maybe read; the others are read */
 } ds4_vk_node;
 
 typedef struct ds4_vk_list {
