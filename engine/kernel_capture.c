@@ -10,9 +10,9 @@ static const struct {
     uint32_t n;
     ds4_phase phase;
     bool captured;
-} batches[] = {{96, DS4_PREFILL, false},
-               {64, DS4_PREFILL, true},
-               {95, DS4_PREFILL, false},
+} batches[] = {{112, DS4_PREFILL, false},
+               {24, DS4_PREFILL, true},
+               {119, DS4_PREFILL, false},
                {1, DS4_DECODE, true}};
 
 typedef struct capture {
@@ -80,7 +80,7 @@ ds4_status ds4_capture_run(ds4_engine *e, const ds4_capture_options *o, uint32_t
     TRY(ds4_mem_alloc(&token, DS4_CAPTURE_TOK, sizeof *token, err));
     for (uint32_t i = 0; i < DS4_CAPTURE_TOK; i++) token[i] = o->token[i % o->n_tok];
     TRY(ds4_engine_plan(e, &plan, err));
-    TRY(ds4_session_new(&s, e, plan, DS4_CAPTURE_TOK, 96, err));
+    TRY(ds4_session_new(&s, e, plan, DS4_CAPTURE_TOK, 128, err));
     ds4_session_observe(s, &observer);
     for (size_t i = 0; i < sizeof batches / sizeof *batches; at += batches[i++].n) {
         k.on = batches[i].captured, k.last_layer = DS4_NO_LAYER;

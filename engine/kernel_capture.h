@@ -3,12 +3,12 @@
 /* Calls as a run of a model makes them, shown one by one with the inputs that they had.
  *
  * The reference engine, with its default plan, evaluates DS4_CAPTURE_TOK tokens: the ids given,
- * over and over. Two batches are captured whole: the prefill of tokens 96 .. 159, with rows
+ * over and over. Two batches are captured whole: the prefill of tokens 112 .. 135, with rows
  * cached before it and the end of a window of 128 inside, and the last token alone (decode),
- * which ends a window of 4 and one of 128. A captured call is named by the line tap=NAME
- * layer=N phase=prefill|decode call=N where call counts those of this tap and layer in the
- * batch, and layer is left out for the embedding and the head. Words on=VARIANT and off=VARIANT
- * may follow it. */
+ * which ends a window of 4 and one of 128. A captured call is named by a line such as
+ * "tap=kv_rot layer=1 phase=prefill call=0": call counts those of this tap and layer in the
+ * batch, and the embedding and the head have no layer. Words on=VARIANT and off=VARIANT may
+ * follow it. */
 #include "engine/ds4.h"
 #include "engine/kernel_case.h"
 

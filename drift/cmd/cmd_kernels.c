@@ -209,7 +209,7 @@ static ds4_status capture(work *w, const char *only, ds4_err *err) {
                                                .user = w},
                         &n_seen, err));
     snprintf(w->captured, sizeof w->captured,
-             "%u calls of %s: a prefill of 64 tokens after 96, and token 256 decoded", n_seen,
+             "%u calls of %s: a prefill of 24 tokens after 112, and token 256 decoded", n_seen,
              model);
 out:
     drift_fixture_set_free(&set);
