@@ -9,27 +9,28 @@ field() {
     tr -d '\r' <"$t/k.csv" | awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i } NR == 2 { print $at }'
 }
 
-expect 64 "$bin" kernels --op frob
+expect 64 "$bin" kernels frob
+says 'wanted options alone'
+expect 64 "$bin" kernels --inputs listed,frob
+says 'wanted listed, edges or captured'
+expect 64 "$bin" kernels --case 'add__strict n_elem=3' --op add
+expect 64 "$bin" kernels --case frob
+says "wanted 'OP__ROW KEY=VALUE...'"
+VK_ICD_FILENAMES=/dev/null VK_DRIVER_FILES=/dev/null expect 4 "$bin" kernels --op add
 need_device
 expect 64 "$bin" kernels --op frob
 says 'no op is called "frob"'
 expect 64 "$bin" kernels --row frob
 says 'has no row "frob"'
-expect 64 "$bin" kernels --inputs listed,frob
-says 'wanted listed, edges or captured'
-expect 64 "$bin" kernels --case frob
-says "wanted 'OP__ROW KEY=VALUE...'"
 expect 64 "$bin" kernels --case 'add__strict n_elem=3 frob=1'
 says 'add has no size or argument "frob"'
 expect 64 "$bin" kernels --case 'add__strict n_elem=many'
 says 'wanted a number'
 expect 64 "$bin" kernels --case 'add__strict tap=ffn_out layer=99 phase=decode call=0'
 says 'makes no such call'
-expect 64 "$bin" kernels --case 'add__strict n_elem=3' --op add
 expect 64 "$bin" kernels --device 200
 expect 74 "$bin" kernels --op add -m "$t/none.gguf"
 expect 74 "$bin" kernels --op add --csv "$t/none/k.csv"
-VK_ICD_FILENAMES=/dev/null VK_DRIVER_FILES=/dev/null expect 4 "$bin" kernels --op add
 
 # One row, in every format. Its kinds of input are all there.
 expect 0 "$bin" kernels --op slot_sum --row pair --csv "$t/k.csv" --json "$t/k.json" --junit "$t/k.xml"
