@@ -210,6 +210,7 @@ ds4_status ds4_profile_choose(ds4_profile *out, ds4_routes *r, const ds4_backend
     bool file = strchr(which, '/') || strchr(which, '.');
     reader rd = {.b = b, .out = &p, .r = r, .where = "built-in profiles"};
 
+    ds4_routes_forget(r, DS4_ROUTE_PROFILE);
     if (!strcmp(which, "none")) goto done;
     if (file) {
         TRY(ds4_mem_strdup(&p.file, which, err));

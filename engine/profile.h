@@ -18,7 +18,8 @@ void ds4_profile_fini(ds4_profile *p);
 /* The built-in table as the text of a file. */
 const char *ds4_profile_builtin(void);
 
-/* Sets the routes of r that have no setting of a higher origin. which: `none`; `auto`, the
+/* Sets the routes of r that have no setting of a higher origin; what another profile had set is
+ * forgotten. which: `none`; `auto`, the
  * device's of the built-in table; a name of that table; else the path of a file (a name with
  * '/' or '.'), and the device's in it. `by` names the source in messages. Whole files are
  * checked, the profiles that are not in force too. */

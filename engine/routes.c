@@ -38,10 +38,19 @@ const char *ds4_route_origin_text(ds4_route_origin o) {
     return text[o];
 }
 
+static void forget(ds4_route_setting *s) {
+    ds4_mem_free(s->text);
+    ds4_mem_free(s->by);
+    *s = (ds4_route_setting){.text = NULL};
+}
+
 void ds4_routes_fini(ds4_routes *r) {
+    for (int i = 0; i < DS4_ROUTE_COUNT; i++) forget(&r->at[i]);
+}
+
+void ds4_routes_forget(ds4_routes *r, ds4_route_origin origin) {
     for (int i = 0; i < DS4_ROUTE_COUNT; i++)
-        ds4_mem_free(r->at[i].text), ds4_mem_free(r->at[i].by);
-    *r = (ds4_routes){0};
+        if (r->at[i].origin == origin) forget(&r->at[i]);
 }
 
 static bool is_of_route(ds4_tap tap, int route) {
@@ -204,7 +213,7 @@ ds4_status ds4_routes_set(ds4_routes *r, const char *target, const char *setting
         if (r->at[i].origin > origin) continue;
         TRY(ds4_mem_strdup(&text, setting, err));
         TRY(ds4_mem_strdup(&name, by, err));
-        ds4_mem_free(r->at[i].text), ds4_mem_free(r->at[i].by);
+        forget(&r->at[i]);
         r->at[i] = (ds4_route_setting){origin, text, name};
         text = name = NULL;
     }

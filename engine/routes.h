@@ -51,6 +51,8 @@ typedef struct ds4_routes {
 } ds4_routes;
 
 void ds4_routes_fini(ds4_routes *r);
+/* Takes away the settings of an origin. */
+void ds4_routes_forget(ds4_routes *r, ds4_route_origin origin);
 
 /* By name; -1 when there is none. */
 int ds4_route_find(const char *name);

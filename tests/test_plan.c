@@ -512,7 +512,7 @@ static ds4_session *evaluate(ds4_engine *e, const char *edits, uint32_t n, order
     test_ok(ds4_engine_plan(e, &p, &err), &err);
     test_ok(ds4_plan_edit(p, edits, &err), &err);
     test_ok(ds4_session_new(&s, e, p, n, n, &err), &err);
-    if (o) ds4_session_observe(s, &(ds4_observer){wants, see, NULL, o});
+    if (o) ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = o});
     test_ok(ds4_session_eval(s, token, n, DS4_PREFILL, &err), &err);
     ds4_plan_free(p);
     return s;

@@ -503,8 +503,10 @@ static void test_profile_file_is_read(void **state) {
     assert_string_equal(p.name, "generic");
     remove(path);
     assert_int_equal(choose(path, &p, &r, &err), DS4_ERR_IO);
-    assert_string_equal(p.name, "generic"); /* untouched */
-    ds4_routes_fini(&r);
+    assert_string_equal(p.name, "generic");           /* untouched */
+    assert_int_equal(r.at[0].origin, DS4_ROUTE_PLAN); /* what was set before is gone */
+    test_ok(choose("llvmpipe", &p, &r, &err), &err);
+    assert_int_equal(r.at[0].origin, DS4_ROUTE_PROFILE);
     test_ok(choose("none", &p, &r, &err), &err);
     assert_string_equal(p.name, "none");
     assert_int_equal(r.at[0].origin, DS4_ROUTE_PLAN);

@@ -216,11 +216,13 @@ out:
 /* ---- the work ---- */
 
 /* The plan of side B: as cmd_engine_open makes that of A. */
-static ds4_status plan_b(ds4_plan **out, const args *a, const ds4_engine *e, ds4_err *err) {
+static ds4_status plan_b(ds4_plan **out, const args *a, ds4_engine *e, ds4_err *err) {
     ds4_status st = DS4_OK;
-    TRY(cmd_plan(out, e, a->b, err));
-    for (size_t i = 0; i < a->engine.set.n; i++)
-        TRY(ds4_plan_edit(*out, a->engine.set.at[i], err));
+    cmd_engine o = a->engine;
+
+    o.plan = a->b;
+    TRY(cmd_plan(out, e, o.plan, err));
+    TRY(cmd_edit(*out, e, &o, err));
 out:
     return st;
 }
