@@ -132,7 +132,8 @@ static size_t nth_of_key(const drift_side *s, size_t i) {
 }
 
 static bool is_config(const char *key) {
-    static const char *const word[] = {"plan", "variant", "set", "env", "route", "engine"};
+    static const char *const word[] = {"plan",  "variant", "set",   "env",
+                                       "route", "profile", "engine"};
     for (size_t i = 0; key && i < sizeof word / sizeof *word; i++)
         if (strstr(key, word[i])) return true;
     return false;

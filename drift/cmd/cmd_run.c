@@ -140,8 +140,10 @@ int cmd_run(int argc, char **argv) {
     cmd_progress_end();
     uint64_t n_tok = 0;
     for (size_t i = 0; i < set.n; i++) n_tok += set.at[i].n_tok;
-    printf("%s: %zu fixtures, %llu tokens, engine %s, plan %s%s%s\n", a.out, set.n,
+    const ds4_profile *profile = ds4_engine_profile(engine);
+    printf("%s: %zu fixtures, %llu tokens, engine %s, plan %s%s%s%s%s\n", a.out, set.n,
            (unsigned long long)n_tok, a.engine.engine, a.engine.plan,
+           profile->text ? ", profile " : "", profile->text ? profile->name : "",
            a.session.load ? ", gone on from " : "", a.session.load ? a.session.load : "");
 out:
     drift_fixture_set_free(&set);
