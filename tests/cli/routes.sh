@@ -79,6 +79,8 @@ unset DS4_ROUTE_MOE DS4_ROUTE_MOE_UP
 run position --plan strict --chunk 8 --route 'dense=on@2/tok=1-/tap=q_low/pos=8-15'
 expect 0 "$bin" info --routes "$t/position.h5"
 says 'q_low, f16 refused: outside the positions that the plan wants for the row'
+"$bin" info --ledger "$t/position.h5" | awk '$5 == "f16" { print $1, $2, $6, $7 }' >"$t/found"
+[ "$(cat "$t/found")" = '2 q_low Q8_0 1' ] || die "pos=8-15 is one batch of three: $(cat "$t/found")"
 run position-other --plan strict --chunk 8 --route 'dense=on@2/tok=1-/tap=q_low/pos=80'
 [ -z "$(ledger position-other f16)" ] || die "pos=80 ran on a text of 21 tokens"
 
