@@ -85,6 +85,9 @@ static void print_figure(FILE *f, const bench_report *r, uint32_t i, ds4_phase p
     if (v->verdict == DRIFT_BENCH_FASTER || v->verdict == DRIFT_BENCH_SLOWER)
         fprintf(f, "%s by %+.1f %% [%+.1f, %+.1f]\n", drift_bench_verdict_text(v->verdict),
                 100.0 * (v->ab.mid - 1.0), 100.0 * (v->ab.lo - 1.0), 100.0 * (v->ab.hi - 1.0));
+    else if (v->verdict == DRIFT_BENCH_TOO_FEW)
+        fprintf(f, "%s: the intervals cover %.0f %%\n", drift_bench_verdict_text(v->verdict),
+                100.0 * v->ab.coverage);
     else fprintf(f, "%s\n", drift_bench_verdict_text(v->verdict));
 }
 
