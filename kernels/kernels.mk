@@ -1,21 +1,27 @@
 # SPIR-V of every row of kernels.def, and the object that embeds it. Included by the Makefile that
 # sets B (build folder) and CC; it links $(KERNEL_OBJ). A row becomes <op>__<row>.spv and, unless it
-# is strict, <op>__<row>.safe.spv built with -DSAFE.
+# is strict, <op>__<row>.safe.spv built with -DSAFE. A row whose needs glslc cannot compile (CAN_*
+# below) stays in the table with modules of no words; engine/vk/vk_kernel.c says so of it.
 GLSLC       ?= glslc
 GLSLC_FLAGS := --target-env=vulkan1.1 -O -I kernels/glsl -I kernels
 KERNEL_DIR  := $(B)/kernels
 KERNEL_OBJ  := $(KERNEL_DIR)/spirv.o
 KERNEL_DEPS := $(wildcard kernels/glsl/*.glsl) kernels/args.h
 
-# The rows in words: ROW op row source "flags", PROBE name. -undef: no system macro may touch a name.
+# The rows in words: ROW op row source "flags" needs, PROBE name. -undef: no system macro may touch a
+# name.
 define KERNEL_ROWS
-printf '%s\n' '#define KERNEL(op, row, source, flags, ...) ROW op row source flags' \
+printf '%s\n' '#define KERNEL(op, row, source, flags, lx, ly, px, py, needs, ...) ROW op row source flags needs' \
 	'#include "kernels/kernels.def"' '#define PROBE(name, ...) PROBE name' \
 	'#include "kernels/probes.def"' | $(CC) -E -P -undef -x c -I. -
 endef
 
 # One rule per module. Flags go through a file that is rewritten only when they change, so that
 # an edit of one row compiles that row alone.
+#
+# can_compile EXTENSION: 1 where glslc knows it.
+can_compile = $(shell printf '\043version 450\n\043extension %s : require\nvoid main() {}\n' $(1) | \
+	$(GLSLC) $(GLSLC_FLAGS) -fshader-stage=compute -o /dev/null - 2>/dev/null && echo 1)
 define KERNEL_AWK
 function module(name, source, flags,  file, old) {
     file = dir "/" name ".flags"; old = ""
@@ -32,8 +38,13 @@ function symbol(name, file) {
 }
 function alias(name, old) { printf ".global %s\n.set %s, %s\n", name, name, old > asm }
 BEGIN { print ".section .rodata" > asm }
+function nothing(name) { printf ".global %s\n%s:\n.global %s_end\n%s_end:\n", name, name, name, name > asm }
 $$1 == "ROW" {
-    flags = $$0; sub(/^[^"]*/, "", flags); gsub(/"/, "", flags)
+    split($$0, part, "\""); flags = part[2]; needs = part[3]
+    if ((needs ~ /NEED_COOPMAT/ && !coopmat) || (needs ~ /NEED_DOT/ && !dot)) {
+        nothing("ds4_spv_" $$2 "__" $$3); nothing("ds4_spv_safe_" $$2 "__" $$3)
+        next
+    }
     if ($$3 == "strict" && flags !~ /-DSTRICT/) flags = "-DSTRICT " flags
     name = $$2 "__" $$3
     module(name, $$4, flags)
@@ -57,7 +68,9 @@ export KERNEL_AWK
 $(B)/kernels.rules.mk: kernels/kernels.def kernels/probes.def kernels/kernels.mk
 	@mkdir -p $(KERNEL_DIR) $(@D)
 	@$(KERNEL_ROWS) > $(KERNEL_DIR)/rows.txt
-	@awk -v dir=$(KERNEL_DIR) -v asm=$(KERNEL_DIR)/spirv.S.new "$$KERNEL_AWK" \
+	@awk -v dir=$(KERNEL_DIR) -v asm=$(KERNEL_DIR)/spirv.S.new \
+		-v coopmat='$(call can_compile,GL_KHR_cooperative_matrix)' \
+		-v dot='$(call can_compile,GL_EXT_integer_dot_product)' "$$KERNEL_AWK" \
 		$(KERNEL_DIR)/rows.txt > $@.new
 	@cmp -s $(KERNEL_DIR)/spirv.S.new $(KERNEL_DIR)/spirv.S || \
 		cp $(KERNEL_DIR)/spirv.S.new $(KERNEL_DIR)/spirv.S

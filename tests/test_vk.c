@@ -324,6 +324,7 @@ static void test_rows_with_too_few_tokens_are_refused(void **state) {
         ds4_call c = {.tap = DS4_TAP_logits, .args = &args, .args_bytes = sizeof args};
         uint32_t k = 0;
         while (strcmp(b->ops->row(b, DS4_OP_matmul, k)->name, row[i].info.name) != 0) k++;
+        if (b->ops->row(b, DS4_OP_matmul, k)->lacks) continue;
         assert_null(b->ops->refuses(b, &c, k));
         args.n_tok--;
         assert_string_equal(b->ops->refuses(b, &c, k), row[i].min_tok_text);
@@ -347,6 +348,7 @@ static void test_manifest_agrees_with_its_modules(void **state) {
     (void)state;
     assert_true(n > 0);
     for (size_t i = 0; i < n; i++) {
+        if (ds4_vk_row_left_out(&row[i])) continue;
         ds4_vk_reflection r = reflect(&row[i]);
         OK(ds4_vk_row_check(&row[i], &r, err));
         assert_int_equal(r.local[0], 0); /* set by constant 0 */

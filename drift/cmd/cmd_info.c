@@ -131,6 +131,12 @@ static void list_taps(void) {
                level[ds4_tap_table[t].level]);
 }
 
+static void list_left_out(void) {
+    const char *name, *reason;
+    for (uint32_t i = 0; (name = ds4_vk_left_out(i, &reason)); i++)
+        printf("row %s: %s\n", name, reason);
+}
+
 static ds4_status list_rows(const char *engine, ds4_err *err) {
     ds4_backend *b = NULL;
     ds4_status st =
@@ -139,8 +145,9 @@ static ds4_status list_rows(const char *engine, ds4_err *err) {
     for (int op = 0; op < DS4_OP_COUNT; op++)
         for (uint32_t i = 0; i < b->ops->n_row(b, (ds4_op)op); i++) {
             const ds4_row_info *r = b->ops->row(b, (ds4_op)op, i);
-            printf("%-14s %-8s bound %-14s cause %s%s\n", ds4_op_table[op].name, r->name,
-                   r->bound, r->cause, r->tensor ? ", f16-staged operands" : "");
+            printf("%-14s %-8s bound %-14s cause %s%s%s%s\n", ds4_op_table[op].name, r->name,
+                   r->bound, r->cause, r->tensor ? ", f16-staged operands" : "",
+                   r->lacks ? "; " : "", r->lacks ? r->lacks : "");
         }
     b->ops->close(b);
     return DS4_OK;
@@ -313,6 +320,7 @@ int cmd_info(int argc, char **argv) {
     default:
         printf("ds4-drift %s, compiler %s, %d ops, %d taps, %d variants\n", DS4_VERSION,
                __VERSION__, DS4_OP_COUNT, DS4_TAP_COUNT, DS4_VARIANT_COUNT);
+        list_left_out();
     }
 out:
     return st == DS4_OK ? 0 : cmd_fail("info", st, err);

@@ -55,7 +55,7 @@ typedef struct ds4_vk_ceiling {
 ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, ds4_backend *b,
                            ds4_err *err);
 
-#define DS4_VK_MAX_FACT 48
+#define DS4_VK_MAX_FACT 128
 
 typedef struct ds4_vk_fact {
     char key[64], value[256];
@@ -72,5 +72,9 @@ typedef struct ds4_vk_device_info {
  * driver. A build with VULKAN=0 gives DS4_ERR_ENVIRONMENT.
  * Owns: the caller frees *out with ds4_mem_free. */
 ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *err);
+
+/* The i-th row of the manifest that this build could not compile: its name, and why in *reason.
+ * NULL past the last. */
+const char *ds4_vk_left_out(uint32_t i, const char **reason);
 
 #endif

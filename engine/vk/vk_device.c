@@ -130,7 +130,7 @@ out:
 struct query {
     VkExtensionProperties *extension;
     uint32_t n_extension, api;
-    bool has_driver, has_controls, has_16, has_8, has_f16i8;
+    bool has_driver, has_controls, has_16, has_8, has_f16i8, has_model, has_dot, has_coop;
     VkPhysicalDeviceProperties2 properties;
     VkPhysicalDeviceSubgroupProperties subgroup;
     VkPhysicalDeviceDriverProperties driver;
@@ -139,6 +139,12 @@ struct query {
     VkPhysicalDevice16BitStorageFeatures store16;
     VkPhysicalDevice8BitStorageFeatures store8;
     VkPhysicalDeviceShaderFloat16Int8Features f16i8;
+    VkPhysicalDeviceVulkanMemoryModelFeatures model;
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dot;
+#ifdef VK_KHR_cooperative_matrix
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coop;
+#endif
+    ds4_vk_coop shapes;
     uint32_t queue_family; /* UINT32_MAX: none computes */
 };
 
@@ -171,6 +177,14 @@ static void query_chain(struct query *q, VkPhysicalDevice p) {
     if (q->has_8) CHAIN(store8, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
     if (q->has_f16i8)
         CHAIN(f16i8, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
+    if (q->has_model)
+        CHAIN(model, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES);
+    if (q->has_dot)
+        CHAIN(dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES);
+#ifdef VK_KHR_cooperative_matrix
+    if (q->has_coop)
+        CHAIN(coop, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR);
+#endif
 #undef CHAIN
     vkGetPhysicalDeviceFeatures2(p, &q->features);
 }
@@ -193,8 +207,18 @@ out:
     return st;
 }
 
+static bool coop_on(const struct query *q) {
+#ifdef VK_KHR_cooperative_matrix
+    return q->coop.cooperativeMatrix == VK_TRUE;
+#else
+    (void)q;
+    return false;
+#endif
+}
+
 /* Owns: the caller frees q->extension. */
-static ds4_status query_init(struct query *q, VkPhysicalDevice p, ds4_err *err) {
+static ds4_status query_init(struct query *q, VkInstance instance, VkPhysicalDevice p,
+                             ds4_err *err) {
     ds4_status st = DS4_OK;
     VkPhysicalDeviceProperties first;
 
@@ -218,7 +242,12 @@ static ds4_status query_init(struct query *q, VkPhysicalDevice p, ds4_err *err) 
     q->has_f16i8 =
         has_feature(q, VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
     q->has_16 = true; /* core since 1.1 */
+    q->has_model =
+        has_feature(q, VK_API_VERSION_1_2, VK_KHR_VULKAN_MEMORY_MODEL_EXTENSION_NAME);
+    q->has_dot = has_extension(q, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+    q->has_coop = has_extension(q, "VK_KHR_cooperative_matrix");
     query_chain(q, p);
+    if (coop_on(q)) TRY(ds4_vk_coop_read(&q->shapes, instance, p, err));
     TRY(query_queue(q, p, err));
 out:
     return st;
@@ -255,6 +284,10 @@ static uint32_t query_caps(const struct query *q) {
         {DS4_VK_CAP_DENORM_FLUSH, q->controls.shaderDenormFlushToZeroFloat32},
         {DS4_VK_CAP_SZ_INF_NAN, q->controls.shaderSignedZeroInfNanPreserveFloat32},
         {DS4_VK_CAP_RTE, q->controls.shaderRoundingModeRTEFloat32},
+        {DS4_VK_CAP_COOPMAT, coop_on(q)},
+        {DS4_VK_CAP_MEMORY_MODEL, q->model.vulkanMemoryModel},
+        {DS4_VK_CAP_DOT, q->dot.shaderIntegerDotProduct},
+        {DS4_VK_CAP_DOT_PACKED, q->dot.shaderIntegerDotProduct},
     };
     uint32_t caps = 0;
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)
@@ -344,6 +377,17 @@ static void facts_caps(ds4_vk_device_info *info, uint32_t caps) {
     fact_add(info, "kernel_features", "%s", text);
 }
 
+/* One fact per line of the device's table: "coopmat 16x16x16 f16xf16+f32->f32". */
+static void facts_shapes(ds4_vk_device_info *info, const ds4_vk_coop *c) {
+    for (uint32_t i = 0; i < c->n; i++) {
+        char name[64], key[64];
+        ds4_vk_coop_name(name, sizeof name, &c->shape[i]);
+        snprintf(key, sizeof key, "coopmat %.54s", name);
+        fact_add(info, key, "%s%s", c->shape[i].subgroup ? "subgroup" : "other scope",
+                 c->shape[i].saturating ? ", saturating" : "");
+    }
+}
+
 static void info_fill(ds4_vk_device_info *info, const struct query *q) {
     static const char *const type[] = {"other", "integrated", "discrete", "virtual", "cpu"};
     const VkPhysicalDeviceProperties *p = &q->properties.properties;
@@ -364,6 +408,7 @@ static void info_fill(ds4_vk_device_info *info, const struct query *q) {
              has_extension(q, "VK_KHR_cooperative_matrix")  ? "VK_KHR_cooperative_matrix"
              : has_extension(q, "VK_NV_cooperative_matrix") ? "VK_NV_cooperative_matrix"
                                                             : "none");
+    facts_shapes(info, &q->shapes);
     facts_caps(info, query_caps(q));
     facts_limits(info, q);
     facts_controls(info, q);
@@ -402,7 +447,7 @@ static ds4_status choose(ds4_vk_device *d, int32_t wanted, struct query *q, ds4_
         for (uint32_t i = 0; i < n && !d->physical; i++) {
             if (wanted >= 0 && i != (uint32_t)wanted) continue;
             ds4_mem_free(q->extension), q->extension = NULL;
-            TRY(query_init(q, list[i], err));
+            TRY(query_init(q, d->instance, list[i], err));
             bool cpu = q->properties.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
             if (cpu && pass == 0 && wanted < 0) continue;
             unfit = query_unfit(q);
@@ -422,7 +467,7 @@ static ds4_status logical_new(ds4_vk_device *d, struct query *q, ds4_err *err) {
                                        VK_KHR_8BIT_STORAGE_EXTENSION_NAME,
                                        VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME};
     ds4_status st = DS4_OK;
-    const char *extension[sizeof wish / sizeof *wish];
+    const char *extension[sizeof wish / sizeof *wish + 3];
     const float priority = 1.0f;
     VkPhysicalDeviceFeatures all = q->features.features;
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -444,6 +489,18 @@ static ds4_status logical_new(ds4_vk_device *d, struct query *q, ds4_err *err) {
     for (size_t i = 0; i < sizeof wish / sizeof *wish; i++)
         if (q->api < VK_API_VERSION_1_2 && has_extension(q, wish[i]))
             extension[info.enabledExtensionCount++] = wish[i];
+    q->model.vulkanMemoryModelDeviceScope = VK_FALSE;
+    q->model.vulkanMemoryModelAvailabilityVisibilityChains = VK_FALSE;
+    if (q->has_model && q->api < VK_API_VERSION_1_2)
+        extension[info.enabledExtensionCount++] = VK_KHR_VULKAN_MEMORY_MODEL_EXTENSION_NAME;
+    if (q->has_dot)
+        extension[info.enabledExtensionCount++] =
+            VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+#ifdef VK_KHR_cooperative_matrix
+    q->coop.cooperativeMatrixRobustBufferAccess = VK_FALSE;
+    if (q->has_coop)
+        extension[info.enabledExtensionCount++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+#endif
     TRYVK("Vulkan device", vkCreateDevice(d->physical, &info, NULL, &d->device));
     vkGetDeviceQueue(d->device, q->queue_family, 0, &d->queue);
     d->queue_family = q->queue_family;
@@ -475,6 +532,7 @@ ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds
     TRY(choose(d, opt->device, &q, err));
     d->limits = q.properties.properties.limits;
     d->caps = query_caps(&q);
+    d->subgroup = q.subgroup.subgroupSize, d->coop = q.shapes;
     vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memory);
     d->mapped = !opt->staged && can_map(d, q.properties.properties.deviceType);
     info_fill(&d->info, &q);
@@ -522,7 +580,7 @@ ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *er
     TRY(ds4_mem_alloc(&info, count, sizeof *info, err));
     for (uint32_t i = 0; i < count; i++) {
         ds4_mem_free(q.extension), q.extension = NULL;
-        TRY(query_init(&q, list[i], err));
+        TRY(query_init(&q, instance, list[i], err));
         info_fill(&info[i], &q);
     }
     *out = info, *n = count, info = NULL;

@@ -5,6 +5,7 @@
 #include <vulkan/vulkan.h>
 
 #include "engine/vk/vk.h"
+#include "engine/vk/vk_coop.h"
 
 /* SPIR-V capabilities that a kernel may declare: name, number, what a device without it lacks.
  * A module that declares any other is refused. Those of subgroups stand first. */
@@ -30,6 +31,10 @@
     X(DENORM_FLUSH, 4465, "shaderDenormFlushToZeroFloat32")                                    \
     X(SZ_INF_NAN, 4466, "shaderSignedZeroInfNanPreserveFloat32")                               \
     X(RTE, 4467, "shaderRoundingModeRTEFloat32")                                               \
+    X(COOPMAT, 6022, "cooperativeMatrix")                                                      \
+    X(MEMORY_MODEL, 5345, "vulkanMemoryModel")                                                 \
+    X(DOT, 6019, "shaderIntegerDotProduct")                                                    \
+    X(DOT_PACKED, 6018, "shaderIntegerDotProduct")                                             \
     X(SHADER, 1, "shaders")
 
 typedef enum ds4_vk_cap {
@@ -52,6 +57,8 @@ typedef struct ds4_vk_device {
     VkPhysicalDeviceLimits limits;
     VkPhysicalDeviceMemoryProperties memory;
     uint32_t caps;     /* DS4_VK_CAP_BIT of everything that kernels may use */
+    uint32_t subgroup; /* invocations of a subgroup */
+    ds4_vk_coop coop;  /* its cooperative matrices */
     uint32_t n_memory; /* live allocations; the device limits their number */
     bool mapped;       /* buffers live in memory that is mapped, else they are staged */
     ds4_vk_device_info info;

@@ -21,6 +21,9 @@
 
 #define NEED_SUBGROUP DS4_VK_NEED_SUBGROUP
 #define NEED_TENSOR DS4_VK_NEED_TENSOR
+#define NEED_COOPMAT DS4_VK_NEED_COOPMAT
+#define NEED_F16_SUM DS4_VK_NEED_F16_SUM
+#define NEED_DOT DS4_VK_NEED_DOT
 #define V(id) DS4_VARIANT_BIT(id)
 #define BOUND_EXACT "exact"
 #define BOUND_ULP(n) "ULP(" #n ")"
@@ -53,6 +56,24 @@ static const ds4_vk_row row_table[] = {
 const ds4_vk_row *ds4_vk_row_table(size_t *n) {
     *n = sizeof row_table / sizeof *row_table;
     return row_table;
+}
+
+const char *ds4_vk_row_left_out(const ds4_vk_row *row) {
+    const bool coop = (row->needs & DS4_VK_NEED_COOPMAT) != 0;
+    if (row->code[0] == row->code_end[0])
+        return coop ? "left out of this build: glslc lacks cooperative matrices"
+                    : "left out of this build: glslc lacks integer dot products";
+#ifndef VK_KHR_cooperative_matrix
+    if (coop) return "left out of this build: the Vulkan headers lack cooperative matrices";
+#endif
+    return NULL;
+}
+
+const char *ds4_vk_left_out(uint32_t i, const char **reason) {
+    for (size_t j = 0; j < sizeof row_table / sizeof *row_table; j++)
+        if ((*reason = ds4_vk_row_left_out(&row_table[j])) && i-- == 0)
+            return row_table[j].name;
+    return NULL;
 }
 
 /* Numbers of the SPIR-V specification that reflection meets. */
@@ -367,6 +388,13 @@ static size_t code_words(const ds4_vk_row *row, uint32_t safe) {
     return ((uintptr_t)row->code_end[safe] - (uintptr_t)row->code[safe]) / sizeof(uint32_t);
 }
 
+/* The device's cooperative matrix for a row that needs one, or NULL. */
+static const ds4_vk_shape *shape_of(const ds4_vk_device *d, const ds4_vk_row *row) {
+    bool f16 = (row->needs & DS4_VK_NEED_F16_SUM) != 0;
+    if (!(row->needs & DS4_VK_NEED_COOPMAT)) return NULL;
+    return ds4_vk_coop_find(&d->coop, f16 ? DS4_VK_COOP_F16 : DS4_VK_COOP_F32);
+}
+
 static const char *find_unfit(const ds4_vk_device *d, const ds4_vk_row *row,
                               const ds4_vk_reflection *r) {
     static const char *const text[] = {
@@ -378,6 +406,14 @@ static const char *find_unfit(const ds4_vk_device *d, const ds4_vk_row *row,
     uint32_t want = r->caps | (row->needs & DS4_VK_NEED_SUBGROUP ? sg : 0);
     for (uint32_t i = 0; i < DS4_VK_CAP_COUNT; i++)
         if (want & ~d->caps & 1u << i) return text[i];
+    if ((row->needs & DS4_VK_NEED_COOPMAT) && !shape_of(d, row))
+        return row->needs & DS4_VK_NEED_F16_SUM
+                   ? "the device has no cooperative matrix of f16 operands and f16 sums that "
+                     "divides the tile of 64 x 32 x 32"
+                   : "the device has no cooperative matrix of f16 operands and f32 sums that "
+                     "divides the tile of 64 x 32 x 32";
+    if ((row->needs & DS4_VK_NEED_COOPMAT) && (!d->subgroup || row->lx % d->subgroup))
+        return "the workgroup is no multiple of the device's subgroup";
     if ((uint64_t)row->lx * row->ly > d->limits.maxComputeWorkGroupInvocations ||
         row->lx > d->limits.maxComputeWorkGroupSize[0] ||
         row->ly > d->limits.maxComputeWorkGroupSize[1])
@@ -405,7 +441,8 @@ static ds4_status kernel_init(const ds4_vk_kernels *k, struct kernel *n, const d
     n->row.info.tensor = (row->needs & DS4_VK_NEED_TENSOR) != 0;
     n->row.info.variants = row->variants | (strict ? 0 : DS4_VARIANT_BIT(SAFE_MATH)) |
                            (n->row.info.tensor ? DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE) : 0);
-    for (uint32_t safe = 0; safe < 2; safe++) {
+    n->unfit = ds4_vk_row_left_out(row);
+    for (uint32_t safe = 0; safe < 2 && code_words(row, safe); safe++) {
         ds4_vk_reflection r;
         TRY(ds4_vk_reflect(&r, row->code[safe], code_words(row, safe), local, row->name, err));
         TRY(ds4_vk_row_check(row, &r, err));
@@ -547,8 +584,20 @@ static ds4_status pipeline_new(const ds4_vk_kernels *k, struct kernel *n, struct
                                ds4_err *err) {
     ds4_status st = DS4_OK;
     const uint32_t safe = p->variants & DS4_VARIANT_BIT(SAFE_MATH) ? 1 : 0;
-    const uint32_t value[DS4_VK_SPEC_COUNT] = {n->row.lx,   n->row.ly,  1,         p->wtype,
-                                               p->variants, p->base[0], p->base[1]};
+    const ds4_vk_shape *shape = shape_of(k->d, &n->row);
+    const uint32_t value[DS4_VK_SPEC_COUNT] = {
+        [DS4_VK_SPEC_X] = n->row.lx,
+        [DS4_VK_SPEC_Y] = n->row.ly,
+        [DS4_VK_SPEC_Z] = 1,
+        [DS4_VK_SPEC_WTYPE] = p->wtype,
+        [DS4_VK_SPEC_VARIANTS] = p->variants,
+        [DS4_VK_SPEC_BASE_X] = p->base[0],
+        [DS4_VK_SPEC_BASE_Y] = p->base[1],
+        [DS4_VK_SPEC_M] = shape ? shape->m : 0,
+        [DS4_VK_SPEC_N] = shape ? shape->n : 0,
+        [DS4_VK_SPEC_K] = shape ? shape->k : 0,
+        [DS4_VK_SPEC_SUBGROUP] = k->d->subgroup,
+    };
     VkSpecializationMapEntry entry[DS4_VK_SPEC_COUNT];
     VkSpecializationInfo special = {0, entry, sizeof value, value};
     VkComputePipelineCreateInfo info = {

@@ -10,6 +10,9 @@
 /* Flags of the `needs` column. */
 #define DS4_VK_NEED_SUBGROUP 1u /* basic and arithmetic subgroup operations */
 #define DS4_VK_NEED_TENSOR 2u   /* stages f16 operands: ds4_row_info.tensor */
+#define DS4_VK_NEED_COOPMAT 4u  /* a cooperative matrix of f16 operands, with f32 sums or, */
+#define DS4_VK_NEED_F16_SUM 8u  /* with this flag too, f16 sums */
+#define DS4_VK_NEED_DOT 16u     /* packed integer dot products */
 
 /* Specialization constants. */
 enum {
@@ -20,6 +23,10 @@ enum {
     DS4_VK_SPEC_VARIANTS, /* ds4_call.variants & ds4_row_info.variants */
     DS4_VK_SPEC_BASE_X,   /* first group of a dispatch */
     DS4_VK_SPEC_BASE_Y,
+    DS4_VK_SPEC_M,        /* shape of the cooperative matrix that the device offers */
+    DS4_VK_SPEC_N,
+    DS4_VK_SPEC_K,
+    DS4_VK_SPEC_SUBGROUP, /* invocations of a subgroup */
     DS4_VK_SPEC_COUNT
 };
 
@@ -28,7 +35,9 @@ typedef struct ds4_vk_row {
     ds4_op op;
     const char *name; /* "<op>__<row>", the SPIR-V's name */
     ds4_row_info info;
-    const uint32_t *code[2], *code_end[2]; /* plain; built with -DSAFE (the same for strict) */
+    const uint32_t *code[2],
+        *code_end[2]; /* plain; built with -DSAFE (the same for strict);
+                         of no words where the build could not compile it */
     uint32_t lx, ly, per_x, per_y, needs;
     uint32_t variants;        /* the column; info.variants adds those of the row's kind */
     uint32_t min_tok;         /* fewest units along the op's token dimension: y of the grid, or
@@ -38,6 +47,9 @@ typedef struct ds4_vk_row {
 
 /* The manifest in its order; strict rows stand first among those of their op. */
 const ds4_vk_row *ds4_vk_row_table(size_t *n);
+
+/* Why this build has no module of a row, static text; NULL: it has. */
+const char *ds4_vk_row_left_out(const ds4_vk_row *row);
 
 /* What a SPIR-V module declares. */
 typedef struct ds4_vk_reflection {

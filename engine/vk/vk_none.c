@@ -11,6 +11,11 @@ ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *er
     return absent(err);
 }
 
+const char *ds4_vk_left_out(uint32_t i, const char **reason) {
+    (void)i, (void)reason;
+    return NULL;
+}
+
 ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *err) {
     (void)out, (void)n;
     return absent(err);
