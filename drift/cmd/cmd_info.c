@@ -10,6 +10,7 @@
 #include "engine/base/file.h"
 #include "engine/base/mem.h"
 #include "engine/vk/vk.h"
+#include "engine/vk/vk_probe.h"
 
 enum {
     KEY_DEVICE = 1024,
@@ -19,6 +20,7 @@ enum {
     KEY_PLANS,
     KEY_ROWS,
     KEY_PROFILES,
+    KEY_ORDERS,
     KEY_DIGEST,
     KEY_COVERAGE,
     KEY_FACTS,
@@ -58,6 +60,8 @@ static const struct argp_option options[] = {
     {"plan", KEY_PLAN, "NAME|FILE", 0, 0, 2},
     {"route", KEY_ROUTE, "NAME=SETTING", 0, 0, 2},
     {"profile", KEY_PROFILE, "NAME|FILE", 0, 0, 2},
+    {"orders", KEY_ORDERS, "ref|ref64|vk", 0,
+     "order and width of the sums of every row of matmul, found by probing", 0},
     {"digest", KEY_DIGEST, 0, 0,
      "one hash per fixture of the run files, over all observed taps", 1},
     {"coverage", KEY_COVERAGE, 0, 0,
@@ -91,7 +95,7 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
     }
     if (key < KEY_DEVICE || key > KEY_LAST) return ARGP_ERR_UNKNOWN;
     a->what = key;
-    if (key == KEY_ROWS) a->engine = arg;
+    if (key == KEY_ROWS || key == KEY_ORDERS) a->engine = arg;
     return 0;
 }
 
@@ -151,6 +155,22 @@ static ds4_status list_rows(const char *engine, ds4_err *err) {
         }
     b->ops->close(b);
     return DS4_OK;
+}
+
+static ds4_status list_orders(const char *engine, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_backend *b = NULL;
+    char text[256];
+
+    TRY(ds4_backend_open(&b, &(ds4_engine_options){.engine = engine, .device = -1}, err));
+    for (uint32_t i = 0; i < b->ops->n_row(b, DS4_OP_matmul); i++) {
+        const ds4_row_info *r = b->ops->row(b, DS4_OP_matmul, i);
+        if (!r->absent) TRY(ds4_vk_probe_row(text, sizeof text, b, i, err));
+        printf("matmul %-18s %s\n", r->name, r->absent ? r->absent : text);
+    }
+out:
+    if (b) b->ops->close(b);
+    return st;
 }
 
 /* One hash over what was observed: tap, layer, rows and the tap's own hash, in execution order.
@@ -316,6 +336,9 @@ int cmd_info(int argc, char **argv) {
         break;
     case KEY_ROWS:
         TRY(list_rows(a.engine, err));
+        break;
+    case KEY_ORDERS:
+        TRY(list_orders(a.engine, err));
         break;
     default:
         printf("ds4-drift %s, compiler %s, %d ops, %d taps, %d variants\n", DS4_VERSION,

@@ -8,6 +8,9 @@
 #include "engine/vk/vk_buffer.h"
 #include "engine/vk/vk_ceiling.h"
 #include "engine/vk/vk_kernel.h"
+#include "engine/vk/vk_probe.h"
+
+enum { MAX_ORDER = 4 };
 
 typedef struct ds4_vk {
     ds4_backend base;
@@ -18,6 +21,11 @@ typedef struct ds4_vk {
     ds4_buf *dummy; /* stands in for inputs that a call leaves out */
     /* Facts that change while it is open. */
     char messages[320], replay[96];
+    struct {
+        const ds4_vk_shape *shape;
+        char key[64], text[256];
+    } order[MAX_ORDER]; /* of the sums of each cooperative matrix that has run */
+    uint32_t n_order;
 } ds4_vk;
 
 static void vk_close(ds4_backend *b) {
@@ -166,7 +174,28 @@ static const char *replay_text(ds4_vk *v) {
 
 static const char *cache_text(ds4_vk *v) { return ds4_vk_kernels_cache(v->k); }
 
-/* Facts of the device, then those of its use, then the SPIR-V that has run. */
+/* Probes the sums of each cooperative matrix that has run since the last time, by the first
+ * row of matmul that has it. */
+static void find_orders(ds4_vk *v) {
+    for (uint32_t i = 0; i < vk_n_row(&v->base, DS4_OP_matmul); i++) {
+        const ds4_vk_shape *shape = ds4_vk_kernels_shape(v->k, DS4_OP_matmul, i);
+        ds4_err err = {0};
+        char name[48];
+        uint32_t j = 0;
+
+        while (j < v->n_order && v->order[j].shape != shape) j++;
+        if (!shape || j < v->n_order || j == MAX_ORDER || !ds4_vk_kernels_has_used(v->k, shape))
+            continue;
+        ds4_vk_coop_name(name, sizeof name, shape);
+        snprintf(v->order[j].key, sizeof v->order[j].key, "coopmat %s order", name);
+        if (ds4_vk_probe_row(v->order[j].text, sizeof v->order[j].text, &v->base, i, &err))
+            snprintf(v->order[j].text, sizeof v->order[j].text, "unknown: %.200s", err.message);
+        v->order[j].shape = shape, v->n_order++;
+    }
+}
+
+/* Facts of the device, then those of its use, then the orders of cooperative matrices, then the
+ * SPIR-V that has run. */
 static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const char **value) {
     static const struct {
         const char *key;
@@ -182,7 +211,13 @@ static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const ch
         return true;
     }
     i -= info->n_fact;
-    if (i >= n_use) return ds4_vk_kernels_fact(v->k, i - n_use, key, value);
+    if (i >= n_use) {
+        find_orders((ds4_vk *)b);
+        i -= n_use;
+        if (i >= v->n_order) return ds4_vk_kernels_fact(v->k, i - v->n_order, key, value);
+        *key = v->order[i].key, *value = v->order[i].text;
+        return true;
+    }
     *key = use[i].key, *value = use[i].text((ds4_vk *)b); /* the texts stand in the backend */
     return true;
 }

@@ -447,10 +447,10 @@ static ds4_status kernel_init(const ds4_vk_kernels *k, struct kernel *n, const d
         TRY(ds4_vk_reflect(&r, row->code[safe], code_words(row, safe), local, row->name, err));
         TRY(ds4_vk_row_check(row, &r, err));
         if (!n->unfit) n->unfit = find_unfit(k->d, row, &r);
-        n->row.info.lacks = n->unfit;
         n->reflection.spec_ids |= r.spec_ids;
         build_init(&n->build[safe], row, safe);
     }
+    n->row.info.lacks = n->unfit;
     if (strict && n->unfit)
         RAISE(DS4_ERR_ENVIRONMENT, "%s cannot run %s: %s", k->d->info.fact[0].value, row->name,
               n->unfit);
@@ -564,6 +564,17 @@ const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, u
     if (must_split(k, n, grid)) return "more workgroups than one dispatch of the device takes";
     if (n->row.min_tok == 0) return NULL;
     return grid[k->one_dimension[op] ? 0 : 1] < n->row.min_tok ? n->row.min_tok_text : NULL;
+}
+
+const ds4_vk_shape *ds4_vk_kernels_shape(const ds4_vk_kernels *k, ds4_op op, uint32_t i) {
+    const struct kernel *n = find(k, op, i);
+    return n && !n->unfit ? shape_of(k->d, &n->row) : NULL;
+}
+
+bool ds4_vk_kernels_has_used(const ds4_vk_kernels *k, const ds4_vk_shape *shape) {
+    for (uint32_t i = 0; i < k->n_kernel; i++)
+        if (k->kernel[i].n_pipeline && shape_of(k->d, &k->kernel[i].row) == shape) return true;
+    return false;
 }
 
 static ds4_status module_new(const ds4_vk_kernels *k, struct kernel *n, uint32_t safe,

@@ -84,6 +84,12 @@ const ds4_vk_row *ds4_vk_kernels_row(const ds4_vk_kernels *k, ds4_op op, uint32_
 /* Static text that says why row i of an op cannot execute the call, or NULL. */
 const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, uint32_t i);
 
+/* The cooperative matrix of row i of an op; NULL: it has none. */
+const ds4_vk_shape *ds4_vk_kernels_shape(const ds4_vk_kernels *k, ds4_op op, uint32_t i);
+
+/* Has a pipeline been made of any row with this cooperative matrix? */
+bool ds4_vk_kernels_has_used(const ds4_vk_kernels *k, const ds4_vk_shape *shape);
+
 /* The pipeline of a call, or of the dispatch of it whose first group is base (x, y); made on
  * first use. */
 ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i,
