@@ -72,12 +72,15 @@ void stage_x(uint k0, uint n) {
     uint i = 8u * (lane & 3u), to = (lane >> 2) * PITCH + i;
     for (uint e = 0u; e < 8u; e++) {
         float v = at != COOP_NONE && k0 + i + e < n ? x[at + k0 + i + e] : 0.0;
-        float16_t h = to_f16(v);
-        x_tile[to + e] = h;
 #ifdef DIRECT
-        PRECISE float rest = v - float(h);
-        PRECISE float scaled = 2048.0 * rest;
+        /* Rounded in integers: a compiler may take float(float16_t(v)) for v, and the rest for 0. */
+        float h = f16_round(v);
+        precise float rest = v - h;
+        precise float scaled = 2048.0 * rest;
+        x_tile[to + e] = float16_t(h);
         x_rest[to + e] = to_f16(scaled);
+#else
+        x_tile[to + e] = to_f16(v);
 #endif
     }
 }
