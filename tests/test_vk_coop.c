@@ -226,8 +226,8 @@ static void test_fingerprint_forms_are_told_apart(void **state) {
             int row = find_row(ops[o], form[i].row);
             assert_true(row > 0);
             const ds4_row_info *info = vk->ops->row(vk, ops[o], (uint32_t)row);
-            if (info->absent) {
-                print_message("SKIP: %s %s: %s\n", op, form[i].row, info->absent);
+            if (info->lacks) {
+                print_message("SKIP: %s %s: %s\n", op, form[i].row, info->lacks);
                 continue;
             }
             run_row(&few, (uint32_t)row);
@@ -254,7 +254,7 @@ static void test_q8dot_forms_have_the_same_bits(void **state) {
     for (int o = 0; o < 2; o++) {
         int plain = find_row(ops[o], "q8dot"), packed = find_row(ops[o], "q8dot_packed");
         assert_true(plain > 0 && packed > 0);
-        const char *absent = vk->ops->row(vk, ops[o], (uint32_t)packed)->absent;
+        const char *absent = vk->ops->row(vk, ops[o], (uint32_t)packed)->lacks;
         if (absent) {
             print_message("SKIP: %s q8dot_packed: %s\n", ds4_op_table[ops[o]].name, absent);
             continue;

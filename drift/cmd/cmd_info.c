@@ -165,8 +165,8 @@ static ds4_status list_orders(const char *engine, ds4_err *err) {
     TRY(ds4_backend_open(&b, &(ds4_engine_options){.engine = engine, .device = -1}, err));
     for (uint32_t i = 0; i < b->ops->n_row(b, DS4_OP_matmul); i++) {
         const ds4_row_info *r = b->ops->row(b, DS4_OP_matmul, i);
-        if (!r->absent) TRY(ds4_vk_probe_row(text, sizeof text, b, i, err));
-        printf("matmul %-18s %s\n", r->name, r->absent ? r->absent : text);
+        if (!r->lacks) TRY(ds4_vk_probe_row(text, sizeof text, b, i, err));
+        printf("matmul %-18s %s\n", r->name, r->lacks ? r->lacks : text);
     }
 out:
     if (b) b->ops->close(b);
