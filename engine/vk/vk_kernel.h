@@ -23,7 +23,7 @@ enum {
     DS4_VK_SPEC_VARIANTS, /* ds4_call.variants & ds4_row_info.variants */
     DS4_VK_SPEC_BASE_X,   /* first group of a dispatch */
     DS4_VK_SPEC_BASE_Y,
-    DS4_VK_SPEC_M,        /* shape of the cooperative matrix that the device offers */
+    DS4_VK_SPEC_M, /* shape of the cooperative matrix that the device offers */
     DS4_VK_SPEC_N,
     DS4_VK_SPEC_K,
     DS4_VK_SPEC_SUBGROUP, /* invocations of a subgroup */
