@@ -227,7 +227,7 @@ static void test_fingerprint_forms_are_told_apart(void **state) {
             assert_true(row > 0);
             const ds4_row_info *info = vk->ops->row(vk, ops[o], (uint32_t)row);
             if (info->lacks) {
-                print_message("SKIP: %s %s: %s\n", op, form[i].row, info->lacks);
+                print_message("SKIPPED: %s %s: %s\n", op, form[i].row, info->lacks);
                 continue;
             }
             run_row(&few, (uint32_t)row);
@@ -256,7 +256,7 @@ static void test_q8dot_forms_have_the_same_bits(void **state) {
         assert_true(plain > 0 && packed > 0);
         const char *absent = vk->ops->row(vk, ops[o], (uint32_t)packed)->lacks;
         if (absent) {
-            print_message("SKIP: %s q8dot_packed: %s\n", ds4_op_table[ops[o]].name, absent);
+            print_message("SKIPPED: %s q8dot_packed: %s\n", ds4_op_table[ops[o]].name, absent);
             continue;
         }
         for (size_t i = 0; i < sizeof wtype / sizeof *wtype; i++) {
@@ -287,7 +287,7 @@ int main(void) {
     ds4_err err = {0};
 
     if (ds4_vk_open(&vk, &options, &err)) {
-        printf("SKIP: no usable Vulkan device: %s\n", err.message);
+        printf("SKIPPED: no usable Vulkan device: %s\n", err.message);
         if (require && !strcmp(require, "1")) return 1;
     }
     int st = cmocka_run_group_tests(tests, NULL, NULL);

@@ -161,7 +161,7 @@ static void test_probe_rows_of_the_device(void **state) {
     ds4_err err = {0};
     (void)state;
     if (ds4_vk_open(&b, &options, &err)) {
-        print_message("SKIP: no usable Vulkan device: %s\n", err.message);
+        print_message("SKIPPED: no usable Vulkan device: %s\n", err.message);
         if (require && !strcmp(require, "1")) fail();
         skip();
     }
@@ -169,7 +169,7 @@ static void test_probe_rows_of_the_device(void **state) {
         const ds4_row_info *info = b->ops->row(b, DS4_OP_matmul, i);
         char text[256];
         if (info->lacks) {
-            print_message("SKIP: matmul %s: %s\n", info->name, info->lacks);
+            print_message("SKIPPED: matmul %s: %s\n", info->name, info->lacks);
             continue;
         }
         test_ok(ds4_vk_probe_row(text, sizeof text, b, i, &err), &err);
