@@ -75,14 +75,14 @@ expect 0 "$bin" info --facts "$t/environment.h5"
 says 'moe_gate=f16@3-/tok=9- moe_up=off moe_down=f16@3-/tok=9- output=on'
 says 'moe_gate:environment moe_up:environment moe_down:environment output:command line'
 unset DS4_ROUTE_MOE DS4_ROUTE_MOE_UP
-# Positions: the second batch of 8 tokens begins at 8, not at 80 and not at 0.
-run position --plan strict --chunk 8 --route 'dense=on@2/tok=1-/tap=q_low/pos=8-15'
+# Positions: of two batches of 10 tokens the second begins at 10, which is neither 1 nor 100.
+run position --plan strict --chunk 10 --decode 0 --route 'dense=on@2/tap=q_low/pos=10'
 expect 0 "$bin" info --routes "$t/position.h5"
 says 'q_low, f16 refused: outside the positions that the plan wants for the row'
 "$bin" info --ledger "$t/position.h5" | awk '$5 == "f16" { print $1, $2, $6, $7 }' >"$t/found"
-[ "$(cat "$t/found")" = '2 q_low Q8_0 1' ] || die "pos=8-15 is one batch of three: $(cat "$t/found")"
-run position-other --plan strict --chunk 8 --route 'dense=on@2/tok=1-/tap=q_low/pos=80'
-[ -z "$(ledger position-other f16)" ] || die "pos=80 ran on a text of 21 tokens"
+[ "$(cat "$t/found")" = '2 q_low Q8_0 1' ] || die "pos=10 is one batch of two: $(cat "$t/found")"
+run position-other --plan strict --chunk 10 --decode 0 --route 'dense=on@2/tap=q_low/pos=1-9+11+100'
+[ -z "$(ledger position-other f16)" ] || die "pos=1-9+11+100 ran where batches begin at 0, 10 and 20"
 
 # A route whose condition never held is not exercised, and its bits are those of strict.
 run never --plan strict --route moe=on
