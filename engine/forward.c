@@ -4,61 +4,8 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/gather.h"
 #include "engine/ops/ops.h"
-
-/* Activations of one batch: name, elements per token (D width, S streams, ...). CHOICES are
- * integers. */
-#define CHOICES(A)                                                                             \
-    A(token, 1)                                                                                \
-    A(idx_sel, c->idx_top_k)                                                                   \
-    A(router_sel, c->n_expert_used)
-#define ACTIVATIONS(A)                                                                         \
-    A(state, S *D)                                                                             \
-    A(state_next, S *D)                                                                        \
-    A(hc_norm, S *D)                                                                           \
-    A(hc_mix, M)                                                                               \
-    A(hc_split, M)                                                                             \
-    A(x, D)                                                                                    \
-    A(xn, D)                                                                                   \
-    A(q_low, c->q_rank)                                                                        \
-    A(q_low_norm, c->q_rank)                                                                   \
-    A(q, Hd)                                                                                   \
-    A(q_norm, Hd)                                                                              \
-    A(q_rot, Hd)                                                                               \
-    A(kv, c->d_head)                                                                           \
-    A(kv_norm, c->d_head)                                                                      \
-    A(kv_rot, c->d_head)                                                                       \
-    A(kv_row, c->d_head)                                                                       \
-    A(comp_kv, lane)                                                                           \
-    A(comp_gate, lane)                                                                         \
-    A(comp_gate_ape, lane)                                                                     \
-    A(pool, row)                                                                               \
-    A(pool_norm, row)                                                                          \
-    A(pool_rot, row)                                                                           \
-    A(pool_row, row)                                                                           \
-    A(idx_q, c->n_idx_head * c->d_idx)                                                         \
-    A(idx_q_rot, c->n_idx_head * c->d_idx)                                                     \
-    A(idx_q_qat, c->n_idx_head * c->d_idx)                                                     \
-    A(idx_w, c->n_idx_head)                                                                    \
-    A(idx_score, f->n_idx_row)                                                                 \
-    A(attn_score, c->n_head * f->n_score)                                                      \
-    A(heads, Hd)                                                                               \
-    A(heads_unrot, Hd)                                                                         \
-    A(low, c->n_group * c->o_rank)                                                             \
-    A(y, D)                                                                                    \
-    A(router_logit, c->n_expert)                                                               \
-    A(router_prob, c->n_expert)                                                                \
-    A(router_weight, c->n_expert_used)                                                         \
-    A(moe_gate, c->n_expert_used * c->n_ff)                                                    \
-    A(moe_up, c->n_expert_used * c->n_ff)                                                      \
-    A(moe_mid, c->n_expert_used * c->n_ff)                                                     \
-    A(moe_down, c->n_expert_used *D)                                                           \
-    A(moe, D)                                                                                  \
-    A(sh_gate, c->n_ff)                                                                        \
-    A(sh_up, c->n_ff)                                                                          \
-    A(sh_mid, c->n_ff)                                                                         \
-    A(sh, D)                                                                                   \
-    A(out_w, S)
 
 struct ds4_forward {
     ds4_backend *b;
@@ -68,24 +15,23 @@ struct ds4_forward {
     uint32_t n_ctx, n_chunk, raw_cap;
     uint32_t n_score;   /* most participants of one attention head */
     uint32_t n_idx_row; /* columns of the indexer's score matrix */
-#define A(name, n) ds4_buf *name;
-    CHOICES(A)
-    ACTIVATIONS(A)
-#undef A
+#define F32(name, n) ds4_buf *name;
+#define I32 F32
+#include "engine/activations.def"
+#undef F32
+#undef I32
     ds4_layer_kv cache[DS4_MAX_LAYER];
     ds4_buf *logits;               /* [cap_logits][n_vocab] */
     uint32_t n_logits, cap_logits; /* n_logits: rows that the last head filled */
     void *readback;                /* one tap of one batch */
     size_t n_readback;
     const ds4_batch *batch; /* the one being evaluated */
+    ds4_gather gather;
 };
 
 /* ---- one call ---- */
 
-/* Where the rows of a call's output stand in the text. */
-typedef struct span {
-    uint32_t n_row, pos0, pos_step;
-} span;
+typedef ds4_span span;
 
 static span tokens(const ds4_forward *f) { return (span){f->batch->n_tok, f->batch->pos0, 1}; }
 
@@ -110,35 +56,22 @@ out:
     return st;
 }
 
-/* Runs a call by the first of the plan's rows that accepts it, enters it in the ledger, shows
- * its output. The output is the last of n_bind bindings. */
-static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_err *err) {
+static ds4_cell cell_of(const ds4_forward *f, const ds4_call *c) {
+    return ds4_plan_cell(f->batch->plan, c->tap, c->layer, f->batch->phase);
+}
+
+static const ds4_row_info *row_info(const ds4_forward *f, const ds4_call *c, uint32_t row) {
+    return f->b->ops->row(f->b, ds4_tap_table[c->tap].op, row);
+}
+
+/* Enters a call that a row has run in the ledger and shows its output, which is the last of
+ * n_bind bindings. */
+static ds4_status ran(ds4_forward *f, const ds4_call *c, uint32_t row, span s, ds4_err *err) {
     ds4_status st = DS4_OK;
     const ds4_batch *batch = f->batch;
-    ds4_op op = ds4_tap_table[c->tap].op;
-    ds4_cell cell = ds4_plan_cell(batch->plan, c->tap, c->layer, batch->phase);
-    uint32_t row = 0;
-
-    c->phase = batch->phase;
-    c->variants = cell.variants;
-    c->n_elem = (uint64_t)s.n_row * n_col;
-    c->row0 = s.pos0 / s.pos_step, c->n_col = n_col;
-    c->n_bind = ds4_op_table[op].n_in + 1;
-    for (uint32_t i = 0; i < DS4_MAX_WANTED && cell.row[i]; i++) {
-        const char *why = ds4_when_refuses(&cell.when[i], batch->n_tok, batch->pos0);
-        if (!why) why = f->b->ops->refuses(f->b, c, cell.row[i]);
-        if (!why) {
-            row = cell.row[i];
-            break;
-        }
-        if (!c->refused) c->refused = why;
-    }
-    if (batch->observer && batch->observer->call &&
-        !batch->observer->call(batch->observer->user, c))
-        RAISE(DS4_ERR_CANCELLED, "interrupted at layer %u, %s", c->layer,
-              ds4_tap_table[c->tap].name);
-    TRY(f->b->ops->call(f->b, c, row, err));
+    ds4_cell cell = cell_of(f, c);
     uint32_t changed = 0;
+
     for (uint32_t v = 0; v < DS4_VARIANT_COUNT; v++)
         if (ds4_plan_honours(batch->plan, c->tap, c->wtype, row, cell.variants,
                              (ds4_variant)v) &&
@@ -148,16 +81,82 @@ static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_e
                           .layer = c->layer,
                           .phase = c->phase,
                           .wtype = c->wtype,
-                          .row = f->b->ops->row(f->b, op, row)->name,
+                          .row = row_info(f, c, row)->name,
                           .changed = changed,
-                          .wanted = f->b->ops->row(f->b, op, cell.row[0])->name,
+                          .wanted = row_info(f, c, cell.row[0])->name,
                           .refusal = c->refused,
                           .n_call = 1,
                           .n_elem = c->n_elem};
     TRY(ds4_ledger_add(batch->ledger, &e, err));
-    TRY(show(f, c->tap, c->layer, c->bind[c->n_bind - 1], s, n_col, err));
+    TRY(show(f, c->tap, c->layer, c->bind[c->n_bind - 1], s, c->n_col, err));
 out:
     return st;
+}
+
+/* Tells the observer of a call that is about to run. */
+static ds4_status announce(ds4_forward *f, const ds4_call *c, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_observer *o = f->batch->observer;
+    if (o && o->call && !o->call(o->user, c))
+        RAISE(DS4_ERR_CANCELLED, "interrupted at layer %u, %s", c->layer,
+              ds4_tap_table[c->tap].name);
+out:
+    return st;
+}
+
+/* Runs a call by the first of the plan's rows that accepts it. */
+static ds4_status run_alone(ds4_forward *f, ds4_call *c, span s, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_cell cell = cell_of(f, c);
+    uint32_t row = 0;
+
+    for (uint32_t i = 0; i < DS4_MAX_WANTED && cell.row[i]; i++) {
+        const char *why = ds4_when_refuses(&cell.when[i], f->batch->n_tok, f->batch->pos0);
+        if (!why) why = f->b->ops->refuses(f->b, c, cell.row[i]);
+        if (!why) {
+            row = cell.row[i];
+            break;
+        }
+        if (!c->refused) c->refused = why;
+    }
+    TRY(announce(f, c, err));
+    TRY(f->b->ops->call(f->b, c, row, err));
+    TRY(ran(f, c, row, s, err));
+out:
+    return st;
+}
+
+/* Runs the calls of a complete group by its fused row, or each alone. */
+static ds4_status run_group(ds4_forward *f, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_gather *g = &f->gather;
+    const ds4_call *c[DS4_MAX_FUSED];
+
+    for (uint32_t i = 0; i < g->n; i++) c[i] = &g->held[i].call;
+    const char *why = f->b->ops->refuses_group(f->b, g->group->name, c, g->n);
+    for (uint32_t i = 0; !why && i < g->n; i++) TRY(announce(f, c[i], err));
+    if (!why) TRY(f->b->ops->call_group(f->b, g->group->name, c, g->n, err));
+    for (uint32_t i = 0; i < g->n; i++) {
+        ds4_held *h = &g->held[i];
+        h->call.refused = why;
+        if (why) TRY(run_alone(f, &h->call, h->span, err));
+        else TRY(ran(f, c[i], cell_of(f, c[i]).row[0], h->span, err));
+    }
+out:
+    ds4_gather_reset(g);
+    return st;
+}
+
+/* Runs a call as the plan says, enters it in the ledger, shows its output. A call of a group
+ * that a fused row may run waits for the last call of that group. */
+static ds4_status run(ds4_forward *f, ds4_call *c, span s, uint32_t n_col, ds4_err *err) {
+    c->phase = f->batch->phase;
+    c->variants = cell_of(f, c).variants;
+    c->n_elem = (uint64_t)s.n_row * n_col;
+    c->row0 = s.pos0 / s.pos_step, c->n_col = n_col;
+    c->n_bind = ds4_op_table[ds4_tap_table[c->tap].op].n_in + 1;
+    if (!ds4_gather_takes(&f->gather, f->b, f->batch, c, s)) return run_alone(f, c, s, err);
+    return ds4_gather_is_complete(&f->gather) ? run_group(f, err) : DS4_OK;
 }
 
 /* Builds a call from its args and bindings. */
@@ -650,6 +649,7 @@ ds4_status ds4_forward_eval(ds4_forward *f, const ds4_batch *batch, ds4_err *err
     ds4_status st = DS4_OK;
 
     f->batch = batch;
+    ds4_gather_reset(&f->gather);
     TRY(f->b->ops->buf_write(f->b, f->token, 0, batch->token, (size_t)batch->n_tok * 4, err));
     TRY(embed(f, err));
     for (uint32_t il = 0; il < f->c->n_layer; il++) {
@@ -740,13 +740,12 @@ ds4_status ds4_forward_new(ds4_forward **out, ds4_backend *b, const ds4_config *
     f->raw_cap = c->window + n_chunk;
     f->n_score = c->window + most_compressed(c, n_ctx);
     f->n_idx_row = n_ctx / 4 + 1;
-#define A(name, n) TRY(new_rows(f, &f->name, n_chunk, (n), err));
-    ACTIVATIONS(A)
-#undef A
+#define F32(name, n) TRY(new_typed(f, &f->name, n_chunk, (n), DS4_TYPE_F32, err));
+#define I32(name, n) TRY(new_typed(f, &f->name, n_chunk, (n), DS4_TYPE_I32, err));
+#include "engine/activations.def"
+#undef F32
+#undef I32
     TRY(hold_logits(f, 1, err));
-#define A(name, n) TRY(new_typed(f, &f->name, n_chunk, (n), DS4_TYPE_I32, err));
-    CHOICES(A)
-#undef A
     for (uint32_t il = 0; il < c->n_layer; il++) TRY(new_layer(f, il, err));
     *out = f, f = NULL;
 out:
@@ -757,10 +756,11 @@ out:
 void ds4_forward_free(ds4_forward *f) {
     if (!f) return;
     void (*release)(ds4_backend *, ds4_buf *) = f->b->ops->buf_free;
-#define A(name, n) release(f->b, f->name);
-    CHOICES(A)
-    ACTIVATIONS(A)
-#undef A
+#define F32(name, n) release(f->b, f->name);
+#define I32 F32
+#include "engine/activations.def"
+#undef F32
+#undef I32
     release(f->b, f->logits);
     for (uint32_t il = 0; il < f->c->n_layer; il++) {
         ds4_layer_kv *kv = &f->cache[il];

@@ -47,6 +47,17 @@ typedef struct ds4_tap_info {
 extern const ds4_op_info ds4_op_table[DS4_OP_COUNT];
 extern const ds4_tap_info ds4_tap_table[DS4_TAP_COUNT];
 
+/* A group of consecutive calls that a fused row may run at once (fusions.def). */
+#define DS4_MAX_FUSED 4
+typedef struct ds4_fusion {
+    const char *name; /* the row's, in every op of the group */
+    ds4_tap first;
+    uint32_t n; /* calls: first, first + 1, .. */
+} ds4_fusion;
+
+/* The group that starts with this call, or NULL. */
+const ds4_fusion *ds4_fusion_at(ds4_tap first);
+
 /* -1 when there is no such name. */
 int ds4_op_find(const char *name);
 int ds4_tap_find(const char *name);

@@ -1,4 +1,4 @@
-# SPIR-V of every row of kernels.def, and the object that embeds it. Included by the Makefile that
+# SPIR-V of every row of kernels.def and fused.def (op "fused"), and the object that embeds it. Included by the Makefile that
 # sets B (build folder) and CC; it links $(KERNEL_OBJ). A row becomes <op>__<row>.spv and, unless it
 # is strict, <op>__<row>.safe.spv built with -DSAFE. A row whose needs glslc cannot compile (CAN_*
 # below) stays in the table with modules of no words; engine/vk/vk_kernel.c says so of it.
@@ -13,7 +13,8 @@ KERNEL_DEPS := $(wildcard kernels/glsl/*.glsl) kernels/args.h
 define KERNEL_ROWS
 printf '%s\n' '#define KERNEL(op, row, source, flags, lx, ly, px, py, needs, ...) ROW op row source flags needs' \
 	'#include "kernels/kernels.def"' '#define PROBE(name, ...) PROBE name' \
-	'#include "kernels/probes.def"' | $(CC) -E -P -undef -x c -I. -
+	'#define FUSED(row, source, flags, ...) ROW fused row source flags' '#define MEMBER(...)' \
+	'#include "kernels/fused.def"' '#include "kernels/probes.def"' | $(CC) -E -P -undef -x c -I. -
 endef
 
 # One rule per module. Flags go through a file that is rewritten only when they change, so that
@@ -65,7 +66,7 @@ END { print ".section .note.GNU-stack,\"\",%progbits" > asm }
 endef
 export KERNEL_AWK
 
-$(B)/kernels.rules.mk: kernels/kernels.def kernels/probes.def kernels/kernels.mk
+$(B)/kernels.rules.mk: kernels/kernels.def kernels/fused.def kernels/probes.def kernels/kernels.mk
 	@mkdir -p $(KERNEL_DIR) $(@D)
 	@$(KERNEL_ROWS) > $(KERNEL_DIR)/rows.txt
 	@awk -v dir=$(KERNEL_DIR) -v asm=$(KERNEL_DIR)/spirv.S.new \

@@ -9,6 +9,7 @@
 #include "types.glsl"
 #include "exact.glsl"
 #include "reduce.glsl"
+#include "kv_stored.glsl"
 layout(std430, set = 0, binding = 0) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
 ARGS(ds4_args_kv_round)
@@ -16,14 +17,7 @@ ARGS(ds4_args_kv_round)
 void main() {
     uint i = GROUP_X * 64u + gl_LocalInvocationID.x, at = GROUP_Y * a.d_head + i;
     float v = i < a.d_head ? x[at] : 0.0;
-    float top = group_max(f_abs(v) > 0.0001 ? f_abs(v) : 0.0001);
+    float top = group_max(kv_magnitude(v));
     if (i >= a.d_head) return;
-    bool exact = (VARIANTS & V_STORE_EXACT) != 0u;
-    if (GROUP_X * 64u < a.n_fp8 && !exact) {
-        uint u = floatBitsToUint(f_div(top, 448.0));
-        int e = int(u >> 23) - 127 + ((u & 0x7fffffu) != 0u ? 1 : 0);
-        float s = f_bits(uint(127 + e) << 23), inv = f_bits(uint(127 - e) << 23);
-        v = f_mul(e4m3_round(f_mul(v, inv)), s);
-    }
-    y[at] = fz(exact || (VARIANTS & V_KV_RAW_F32) != 0u ? v : f16_round(v));
+    y[at] = kv_stored(v, top, GROUP_X * 64u < a.n_fp8);
 }

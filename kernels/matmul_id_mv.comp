@@ -17,7 +17,7 @@ layout(std430, set = 0, binding = 1) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) readonly buffer X4_ { vec4 x4[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Sel_ { uint sel[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_matmul_id a; };
+ARGS(ds4_args_matmul_id)
 #define MAX_AT 1
 #include "mv_dot.glsl"
 

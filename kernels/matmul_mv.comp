@@ -17,7 +17,7 @@
 layout(std430, set = 0, binding = 1) readonly buffer X_ { float x[]; };
 layout(std430, set = 0, binding = 1) readonly buffer X4_ { vec4 x4[]; };
 layout(std430, set = 0, binding = 2) writeonly buffer Y_ { float y[]; };
-layout(push_constant) uniform PC { ds4_args_matmul a; };
+ARGS(ds4_args_matmul)
 #define MAX_AT 8
 #include "mv_dot.glsl"
 

@@ -30,19 +30,19 @@ check() {
     # The layer of a file of the engine; -1 where the table below lacks it.
     function layer(f) {
         if (starts(f, "engine/base/")) return 0
-        if (starts(f, "engine/format/") || f ~ /^engine\/taps?\.(c|h|def)$/) return 1
+        if (starts(f, "engine/format/") || f ~ /^engine\/(taps?|fusions)\.(c|h|def)$/) return 1
         if (starts(f, "engine/model/") || starts(f, "engine/kv/")) return 2
         if (starts(f, "engine/ops/") || f ~ /^engine\/(plans?|profiles?|ledger|variants|routes(_env)?)\.(c|h|def)$/) return 3
         if (starts(f, "engine/ref/") || starts(f, "engine/vk/")) return 4
         if (f ~ /^engine\/kernel_(case|lines|suite)\.[ch]$/) return 3
-        if (f ~ /^engine\/forward\.[ch]$/) return 5
+        if (f ~ /^engine\/(forward|activations|gather)\.(c|h|def)$/) return 5
         if (f ~ /^engine\/(session|engine|ds4|kernel_capture)\.[ch]$/) return 6
         return -1
     }
     # base is below all; format and tap, model and kv are neighbours that may not see each other.
     function part(f) {
         if (starts(f, "engine/format/")) return "format"
-        if (f ~ /^engine\/taps?\./) return "tap"
+        if (f ~ /^engine\/(taps?|fusions)\./) return "tap"
         if (starts(f, "engine/model/")) return "model"
         if (starts(f, "engine/kv/")) return "kv"
         if (starts(f, "engine/ref/")) return "ref"
@@ -81,11 +81,11 @@ check() {
         if (!starts(to, "kernels/")) bad("kernels includes nothing outside itself: " to)
     }
     function doorways(from, to) {
-        if (to ~ /^kernels\/(kernels|probes)\.def$/ && !starts(from, "engine/vk/"))
+        if (to ~ /^kernels\/(kernels|fused|probes)\.def$/ && !starts(from, "engine/vk/"))
             bad("engine/vk alone reads " to)
         else if (to == "kernels/args.h" && !starts(from, "engine/vk/") && !starts(from, "engine/ops/"))
             bad("kernels/args.h belongs to engine/ops and engine/vk")
-        else if (starts(to, "kernels/") && to !~ /^kernels\/((kernels|probes)\.def|args\.h)$/)
+        else if (starts(to, "kernels/") && to !~ /^kernels\/((kernels|fused|probes)\.def|args\.h)$/)
             bad("no C file includes " to)
     }
     function library(from, to) {

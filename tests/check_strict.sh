@@ -23,7 +23,7 @@ check() {
 }
 
 status=0 n=0
-for f in "$dir"/*__strict.spv; do check "$f" 1 || status=1; n=$((n + 1)); done
+for f in "$dir"/*__strict.spv "$dir"/fused__norm_rope.spv "$dir"/fused__kv.spv; do check "$f" 1 || status=1; n=$((n + 1)); done
 for f in "$dir"/*.safe.spv; do check "$f" 0 || status=1; n=$((n + 1)); done
 [ "$n" -gt 24 ] || { echo "$dir: only $n modules"; exit 1; }
 

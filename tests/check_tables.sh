@@ -6,6 +6,9 @@
 #   kernels/kernels.def     a row has its op and its .comp; the first row of an op is strict, EXACT and
 #                           NONE; a wider bound has a cause; a .comp has a row
 #   kernels/probes.def      a row has its .comp
+#   kernels/fused.def, engine/fusions.def    a fused row has its .comp, a case in fixtures/fused.cases, members
+#                           whose ops exist and whose bounds have causes, and a group of calls of just
+#                           these ops; a group has its fused row
 #   engine/format/quants.def, reports/writers.def    a row has its file
 #   engine/taps.def         the op of a call exists
 #   engine/variants.def     what a variant touches exists
@@ -94,10 +97,45 @@ check_kernels() {
             bad kernels/probes.def "^PROBE\(${name}[,[:space:]]" "probe $name has no kernels/probe_$name.comp"
         sources="$sources probe_$name"
     done <"$dir/probes"
+    sources="$sources $(sed -n 's/^F [^ ]* //p' "$dir/fused" | tr '\n' ' ')"
     for f in kernels/*.comp; do
         stem=${f##*/} stem=${stem%.comp}
         has_word "$stem" "$sources" || echo "$f:1: no row in kernels/kernels.def"
     done
+}
+
+# ops_between FIRST LAST: the ops of the calls of taps.def from one to the other, in a line.
+ops_between() {
+    awk -v first="$1" -v last="$2" '$1 == first { on = 1 } on { printf "%s ", $2 } $1 == last { exit }' "$dir/taps"
+}
+
+check_fused() {
+    fused=' '
+    while read -r kind name source n bound cause; do
+        if [ "$kind" = F ]; then
+            fused="$fused$name "
+            row="^FUSED\($name,"
+            [ -f "kernels/$source.comp" ] || bad kernels/fused.def "$row" "$name has no kernels/$source.comp"
+            grep -q "^$name " fixtures/fused.cases 2>/dev/null ||
+                bad kernels/fused.def "$row" "$name has no case in fixtures/fused.cases"
+            grep -q "^$name " "$dir/fusions" || bad kernels/fused.def "$row" "$name has no group in engine/fusions.def"
+            continue
+        fi
+        row="^MEMBER\($name,[[:space:]]*$source,"
+        has_word "$source" "$ops" || bad kernels/fused.def "$row" "a member of $name is no op: $source"
+        has_word "$name" "$fused" || bad kernels/fused.def "$row" "a member of no fused row: $name"
+        if [ "$bound" != EXACT ] && [ "$cause" = NONE ]; then
+            bad kernels/fused.def "$row" "$name, $source has bound $bound without a cause"
+        fi
+    done <"$dir/fused"
+    while read -r name first last; do
+        row="^FUSION\($name,[[:space:]]*$first,"
+        has_word "$name" "$fused" || bad engine/fusions.def "$row" "$name is no row of kernels/fused.def"
+        want=$(awk -v name="$name" '$1 == "M" && $2 == name { for (i = 0; i < $4; i++) printf "%s ", $3 }' "$dir/fused")
+        if [ "$(ops_between "$first" "$last")" != "$want" ]; then
+            bad engine/fusions.def "$row" "$first to $last are not the members of $name"
+        fi
+    done <"$dir/fusions"
 }
 
 check_formats() {
@@ -167,11 +205,14 @@ check() {
         'KERNEL(op, name, source, flags, lx, ly, px, py, needs, mt, bound, cause, ...) op name source bound cause' \
         >"$dir/kernels"
     expand kernels/probes.def 'PROBE(name, ...) name' >"$dir/probes"
+    expand kernels/fused.def 'FUSED(name, source, ...) F name source' \
+        'MEMBER(name, op, n, bound, cause, ...) M name op n bound cause' >"$dir/fused"
+    expand engine/fusions.def 'FUSION(name, first, last) name first last' >"$dir/fusions"
     expand engine/format/quants.def 'QUANT(name, id, text, elems, bytes, file) name file' >"$dir/quants"
     expand engine/taps.def 'TAP(name, op, ...) name op' >"$dir/taps"
     expand engine/variants.def 'VARIANT(name, env, alias, touches, ...) name touches' >"$dir/variants"
     expand reports/writers.def 'WRITER(name, ...) name' >"$dir/writers"
-    for table in ops kernels probes quants taps variants writers; do
+    for table in ops kernels probes fused fusions quants taps variants writers; do
         if [ ! -s "$dir/$table" ]; then
             echo "check_tables: table $table has no rows that this check can read" >&2
             exit 1
@@ -182,6 +223,7 @@ check() {
     {
         check_ops
         check_kernels
+        check_fused
         check_formats
         check_names
         check_files
@@ -230,7 +272,7 @@ self_test() {
     trap 'exit 1' INT TERM
     mkdir -p "$copy/whole/fixtures" "$copy/whole/tests" "$copy/whole/drift"
     cp -R engine kernels reports "$copy/whole"
-    cp -R fixtures/ops "$copy/whole/fixtures"
+    cp -R fixtures/ops fixtures/fused.cases "$copy/whole/fixtures"
     cp tests/check_tables.sh "$copy/whole/tests"
     cp -R "$copy/whole" "$copy/tree"
     : >"$copy/wanted"
@@ -260,6 +302,18 @@ self_test() {
     want kernels/kernels.def 'swiglu__strict has bound ULP(1)'
     edit kernels/kernels.def '/^KERNEL(slot_sum, *pair/s/REASSOC/NONE/'
     want kernels/kernels.def 'slot_sum__pair has bound NRMSE'
+    rm "$tree/kernels/fused_moe_sum.comp"
+    want kernels/fused.def 'moe_sum has no kernels/fused_moe_sum.comp'
+    edit fixtures/fused.cases 's/^kv /norm_rope /'
+    want kernels/fused.def 'kv has no case'
+    edit kernels/fused.def '/^MEMBER(kv, *rope/s/EXACT/ULP(1)/'
+    want kernels/fused.def 'kv, rope has bound ULP(1)'
+    edit kernels/fused.def 's/^MEMBER(glu, *swiglu/MEMBER(glu, plus/'
+    want kernels/fused.def 'a member of glu is no op: plus'
+    want engine/fusions.def 'are not the members of glu'
+    edit engine/fusions.def 's/^FUSION(moe, .*/FUSION(more, moe_gate, moe_mid)/'
+    want engine/fusions.def 'more is no row'
+    want kernels/fused.def 'moe has no group'
     edit engine/format/q4_k.c 's/ds4_q4_k_decode/ds4_q4_k_read/'
     want engine/format/q4_k.c 'no ds4_q4_k_decode'
     rm "$tree/reports/csv.c"

@@ -348,6 +348,7 @@ static void test_manifest_agrees_with_its_modules(void **state) {
     (void)state;
     assert_true(n > 0);
     for (size_t i = 0; i < n; i++) {
+        if (!row[i].code[0]) continue; /* a member of a fused row */
         if (ds4_vk_row_left_out(&row[i])) continue;
         ds4_vk_reflection r = reflect(&row[i]);
         OK(ds4_vk_row_check(&row[i], &r, err));

@@ -75,6 +75,13 @@ typedef struct ds4_backend_ops {
     const char *(*refuses)(const ds4_backend *b, const ds4_call *c, uint32_t row);
     /* Executes or records; later calls see its results. */
     ds4_status (*call)(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err);
+    /* Fused rows: a row of that name in each op of a group (fusions.def), which refuses a call
+     * alone and runs the calls of a group, in order, as one. NULL: the engine has none.
+     * refuses_group: NULL when the n calls can run so, else a static text that says why not. */
+    const char *(*refuses_group)(const ds4_backend *b, const char *row,
+                                 const ds4_call *const *c, uint32_t n);
+    ds4_status (*call_group)(ds4_backend *b, const char *row, const ds4_call *const *c,
+                             uint32_t n, ds4_err *err);
     /* Waits for everything recorded. */
     ds4_status (*sync)(ds4_backend *b, ds4_err *err);
     /* Provenance as key and value, e.g. "device", "driver", "float_controls", "spirv.<row>".

@@ -7,6 +7,7 @@
 #include "engine/ops/ops.h"
 #include "engine/vk/vk_buffer.h"
 #include "engine/vk/vk_ceiling.h"
+#include "engine/vk/vk_fused.h"
 #include "engine/vk/vk_kernel.h"
 #include "engine/vk/vk_probe.h"
 
@@ -104,10 +105,22 @@ out:
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
+/* What a dispatch runs: one call by a row of its op, or a group by fused row `row`. */
+typedef struct work {
+    const ds4_call *const *call;
+    uint32_t n_call, row;
+} work;
+
+static ds4_status pipeline_of(ds4_vk *v, const work *w, const uint32_t base[2], VkPipeline *out,
+                              ds4_err *err) {
+    if (w->n_call == 1)
+        return ds4_vk_kernels_pipeline(v->k, w->call[0], w->row, base, out, err);
+    return ds4_vk_kernels_fused_pipeline(v->k, w->row, w->call, w->n_call, base, out, err);
+}
+
 /* Dispatches of at most the device's limit, each by a pipeline that knows where it begins: the
  * base of vkCmdDispatchBase is bound by the same limit. */
-static ds4_status dispatch_all(ds4_vk *v, const ds4_call *c, uint32_t row, ds4_vk_dispatch *d,
-                               ds4_err *err) {
+static ds4_status dispatch_all(ds4_vk *v, const work *w, ds4_vk_dispatch *d, ds4_err *err) {
     ds4_status st = DS4_OK;
     const uint32_t *most = v->d->limits.maxComputeWorkGroupCount;
     const uint32_t all[2] = {d->group[0], d->group[1]};
@@ -117,7 +130,7 @@ static ds4_status dispatch_all(ds4_vk *v, const ds4_call *c, uint32_t row, ds4_v
             const uint32_t base[2] = {(uint32_t)x, (uint32_t)y};
             d->group[0] = min_u32(all[0] - base[0], most[0]);
             d->group[1] = min_u32(all[1] - base[1], most[1]);
-            TRY(ds4_vk_kernels_pipeline(v->k, c, row, base, &d->pipeline, err));
+            TRY(pipeline_of(v, w, base, &d->pipeline, err));
             TRY(ds4_vk_graph_dispatch(v->g, d, err));
         }
 out:
@@ -145,9 +158,48 @@ static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_e
     for (uint32_t i = 0; i < c->n_bind; i++)
         d.bind[i] = (c->bind[i] ? c->bind[i] : v->dummy)->buffer;
     if (ds4_op_table[op].scratch >= 0) d.writes |= 1u << ds4_op_table[op].scratch;
-    TRY(dispatch_all(v, c, row, &d, err));
+    TRY(dispatch_all(v, &(work){&c, 1, row}, &d, err));
     for (uint32_t i = 0; i < c->n_bind; i++)
         if (c->bind[i]) c->bind[i]->serial = ds4_vk_graph_serial(v->g);
+out:
+    return st;
+}
+
+static const char *vk_refuses_group(const ds4_backend *b, const char *row,
+                                    const ds4_call *const *c, uint32_t n) {
+    return ds4_vk_kernels_refuses_fused(((const ds4_vk *)b)->k, ds4_vk_fused_find(row), c, n);
+}
+
+static ds4_status vk_call_group(ds4_backend *b, const char *row, const ds4_call *const *c,
+                                uint32_t n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_vk *v = (ds4_vk *)b;
+    const uint32_t fused = ds4_vk_fused_find(row);
+    const ds4_vk_row *r = ds4_vk_kernels_fused(v->k, fused);
+    const char *refused = ds4_vk_kernels_refuses_fused(v->k, fused, c, n);
+    uint8_t args[128] = {0};
+    ds4_vk_dispatch d = {.args = args};
+
+    if (!r || refused) RAISE(DS4_ERR_INTERNAL, "fused row %s was called: %s", row, refused);
+    d.n_bind = ds4_vk_fused_n_bind(fused);
+    d.args_bytes = ds4_vk_fused_args_at(fused, n);
+    for (uint32_t i = 0; i < n; i++) {
+        TRY(check_call(c[i], ds4_vk_fused_op(fused, i), err));
+        memcpy(args + ds4_vk_fused_args_at(fused, i), c[i]->args, c[i]->args_bytes);
+        for (uint32_t j = 0; j < c[i]->n_bind; j++) {
+            int k = ds4_vk_fused_wire(fused, i, j);
+            if (k < 0) continue;
+            d.bind[k] = (c[i]->bind[j] ? c[i]->bind[j] : v->dummy)->buffer;
+            if (j + 1 == c[i]->n_bind) d.writes |= 1u << k;
+        }
+    }
+    ds4_op_grid(ds4_vk_fused_op(fused, n - 1), c[n - 1]->args, d.group);
+    if (d.group[0] == 0 || d.group[1] == 0 || d.group[2] == 0) goto out;
+    d.group[0] = div_up(d.group[0], r->per_x), d.group[1] = div_up(d.group[1], r->per_y);
+    TRY(dispatch_all(v, &(work){c, n, fused}, &d, err));
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < c[i]->n_bind; j++)
+            if (c[i]->bind[j]) c[i]->bind[j]->serial = ds4_vk_graph_serial(v->g);
 out:
     return st;
 }
@@ -234,6 +286,8 @@ static const ds4_backend_ops vk_ops = {.name = "vk",
                                        .buf_read = vk_buf_read,
                                        .refuses = vk_refuses,
                                        .call = vk_call,
+                                       .refuses_group = vk_refuses_group,
+                                       .call_group = vk_call_group,
                                        .sync = vk_sync,
                                        .fact = vk_fact};
 

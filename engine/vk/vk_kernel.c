@@ -11,6 +11,7 @@
 #include "engine/ops/ops.h"
 #include "engine/variants.h"
 #include "engine/vk/vk_cache.h"
+#include "engine/vk/vk_fused.h"
 
 /* The symbols are defined by the assembly file that kernels.mk writes. */
 #define KERNEL(op, row, ...)                                                                   \
@@ -18,6 +19,13 @@
     extern const uint32_t ds4_spv_safe_##op##__##row[], ds4_spv_safe_##op##__##row##_end[];
 #include "kernels/kernels.def"
 #undef KERNEL
+#define FUSED(row, ...)                                                                        \
+    extern const uint32_t ds4_spv_fused__##row[], ds4_spv_fused__##row##_end[];                \
+    extern const uint32_t ds4_spv_safe_fused__##row[], ds4_spv_safe_fused__##row##_end[];
+#define MEMBER(...)
+#include "kernels/fused.def"
+#undef FUSED
+#undef MEMBER
 
 #define NEED_SUBGROUP DS4_VK_NEED_SUBGROUP
 #define NEED_TENSOR DS4_VK_NEED_TENSOR
@@ -51,6 +59,25 @@ static const ds4_vk_row row_table[] = {
      .min_tok_text = "fewer tokens than the row needs (" #tok ")"},
 #include "kernels/kernels.def"
 #undef KERNEL
+#define FUSED(row, source, flags, x, y, px, py, need, wiring)                                  \
+    {.op = (ds4_op)(DS4_OP_COUNT + DS4_VK_FUSED_##row),                                        \
+     .name = "fused__" #row,                                                                   \
+     .info = {.name = #row},                                                                   \
+     .code = {ds4_spv_fused__##row, ds4_spv_safe_fused__##row},                                \
+     .code_end = {ds4_spv_fused__##row##_end, ds4_spv_safe_fused__##row##_end},                \
+     .lx = (x),                                                                                \
+     .ly = (y),                                                                                \
+     .per_x = (px),                                                                            \
+     .per_y = (py),                                                                            \
+     .needs = (need)},
+#define MEMBER(row, stem, n, bnd, why, vars)                                                   \
+    {.op = DS4_OP_##stem,                                                                      \
+     .name = #stem "__" #row,                                                                  \
+     .info = {.name = #row, .cause = #why, .bound = BOUND_##bnd},                              \
+     .variants = (vars)},
+#include "kernels/fused.def"
+#undef FUSED
+#undef MEMBER
 };
 
 const ds4_vk_row *ds4_vk_row_table(size_t *n) {
@@ -328,10 +355,14 @@ out:
 
 ds4_status ds4_vk_row_check(const ds4_vk_row *row, const ds4_vk_reflection *r, ds4_err *err) {
     ds4_status st = DS4_OK;
-    const ds4_op_info *op = &ds4_op_table[row->op];
-    const uint32_t want = (1u << (op->n_in + 1)) - 1u;
-    const uint32_t may_miss = op->scratch >= 0 ? 1u << op->scratch : 0;
-    const size_t args_bytes = ds4_op_args_bytes(row->op);
+    const uint32_t fused = (uint32_t)row->op - DS4_OP_COUNT; /* of a fused row */
+    const bool alone = row->op < DS4_OP_COUNT;
+    const ds4_op_info *op = alone ? &ds4_op_table[row->op] : NULL;
+    const uint32_t n_bind = op ? op->n_in + 1 : ds4_vk_fused_n_bind(fused);
+    const uint32_t want = (1u << n_bind) - 1u;
+    const uint32_t may_miss = op && op->scratch >= 0 ? 1u << op->scratch : 0;
+    const size_t args_bytes =
+        op ? ds4_op_args_bytes(row->op) : ds4_vk_fused_args_at(fused, DS4_MAX_FUSED);
     const uint32_t local[3] = {row->lx, row->ly, 1};
 
     if ((r->bindings & ~want) || (want & ~r->bindings & ~may_miss))
@@ -374,12 +405,15 @@ struct kernel {
     uint32_t n_pipeline;
 };
 
+/* Ops, then fused rows. */
+enum { N_KIND = DS4_OP_COUNT + DS4_VK_FUSED_COUNT };
+
 struct ds4_vk_kernels {
     ds4_vk_device *d;
     ds4_vk_graph *g;
     ds4_vk_cache cache;
     struct kernel *kernel; /* those of one op together, in manifest order */
-    uint32_t n_kernel, op_begin[DS4_OP_COUNT + 1];
+    uint32_t n_kernel, op_begin[N_KIND + 1];
     bool one_dimension[DS4_OP_COUNT]; /* the op's grid is x alone */
     ds4_vk_built built;
 };
@@ -441,6 +475,10 @@ static ds4_status kernel_init(const ds4_vk_kernels *k, struct kernel *n, const d
     n->row.info.tensor = (row->needs & DS4_VK_NEED_TENSOR) != 0;
     n->row.info.variants = row->variants | (strict ? 0 : DS4_VARIANT_BIT(SAFE_MATH)) |
                            (n->row.info.tensor ? DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE) : 0);
+    if (!row->code[0]) { /* its kernel is that of the fused row */
+        n->unfit = "a fused row runs with all calls of its group, not alone";
+        goto out;
+    }
     n->unfit = ds4_vk_row_left_out(row);
     for (uint32_t safe = 0; safe < 2 && code_words(row, safe); safe++) {
         ds4_vk_reflection r;
@@ -491,20 +529,20 @@ ds4_status ds4_vk_kernels_new(ds4_vk_kernels **out, ds4_vk_device *d, ds4_vk_gra
     TRY(ds4_mem_alloc(&k, 1, sizeof *k, err));
     k->d = d, k->g = g;
     TRY(ds4_mem_alloc(&k->kernel, n_row, sizeof *k->kernel, err));
-    for (uint32_t op = 0; op < DS4_OP_COUNT; op++) {
-        k->one_dimension[op] = has_one_dimension((ds4_op)op);
+    for (uint32_t op = 0; op < N_KIND; op++) {
+        if (op < DS4_OP_COUNT) k->one_dimension[op] = has_one_dimension((ds4_op)op);
         k->op_begin[op] = k->n_kernel;
         for (size_t i = 0; i < n_row; i++) {
             if ((uint32_t)row[i].op != op) continue;
             bool first = k->n_kernel == k->op_begin[op];
-            if (first != !strcmp(row[i].info.name, "strict"))
+            if (op < DS4_OP_COUNT && first != !strcmp(row[i].info.name, "strict"))
                 RAISE(DS4_ERR_INTERNAL, "kernels.def: %s: strict stands first and once",
                       row[i].name);
             TRY(kernel_init(k, &k->kernel[k->n_kernel], &row[i], err));
             k->n_kernel++;
         }
     }
-    k->op_begin[DS4_OP_COUNT] = k->n_kernel;
+    k->op_begin[N_KIND] = k->n_kernel;
     digest_modules(modules, k);
     TRY(ds4_vk_cache_init(&k->cache, d, cache_dir, modules, err));
     *out = k, k = NULL;
@@ -529,7 +567,7 @@ void ds4_vk_kernels_free(ds4_vk_kernels *k) {
 }
 
 uint32_t ds4_vk_kernels_n_row(const ds4_vk_kernels *k, ds4_op op) {
-    return (uint32_t)op < DS4_OP_COUNT ? k->op_begin[op + 1] - k->op_begin[op] : 0;
+    return (uint32_t)op < N_KIND ? k->op_begin[op + 1] - k->op_begin[op] : 0;
 }
 
 static struct kernel *find(const ds4_vk_kernels *k, ds4_op op, uint32_t i) {
@@ -540,6 +578,8 @@ const ds4_vk_row *ds4_vk_kernels_row(const ds4_vk_kernels *k, ds4_op op, uint32_
     const struct kernel *n = find(k, op, i);
     return n ? &n->row : NULL;
 }
+
+static const char split_text[] = "more workgroups than one dispatch of the device takes";
 
 /* Whether the grid needs several dispatches, and the module cannot begin but at group 0. */
 static bool must_split(const ds4_vk_kernels *k, const struct kernel *n,
@@ -561,7 +601,7 @@ const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, u
     if (n->row.info.tensor && (c->variants & DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE)))
         return "DS4_TENSOR_MATMUL_DISABLE is on";
     ds4_op_grid(op, c->args, grid);
-    if (must_split(k, n, grid)) return "more workgroups than one dispatch of the device takes";
+    if (must_split(k, n, grid)) return split_text;
     if (n->row.min_tok == 0) return NULL;
     return grid[k->one_dimension[op] ? 0 : 1] < n->row.min_tok ? n->row.min_tok_text : NULL;
 }
@@ -637,16 +677,15 @@ static double now_s(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i,
-                                   const uint32_t base[2], VkPipeline *out, ds4_err *err) {
+/* variants: those that the row honours. */
+static ds4_status pipeline_of(ds4_vk_kernels *k, struct kernel *n, uint32_t wtype,
+                              uint32_t variants, const uint32_t base[2], VkPipeline *out,
+                              ds4_err *err) {
     ds4_status st = DS4_OK;
-    struct kernel *n = find(k, ds4_tap_table[c->tap].op, i);
-    struct pipeline p = {.base = {base[0], base[1]}};
+    struct pipeline p = {.base = {base[0], base[1]}, .variants = variants};
 
-    if (!n) RAISE(DS4_ERR_INTERNAL, "%s: no kernel row %u", ds4_tap_table[c->tap].name, i);
     /* What the module does not read makes no pipeline of its own. */
-    if (n->reflection.spec_ids >> DS4_VK_SPEC_WTYPE & 1u) p.wtype = c->wtype;
-    p.variants = c->variants & n->row.info.variants;
+    if (n->reflection.spec_ids >> DS4_VK_SPEC_WTYPE & 1u) p.wtype = wtype;
     if (!(n->reflection.spec_ids >> DS4_VK_SPEC_VARIANTS & 1u))
         p.variants &= DS4_VARIANT_BIT(SAFE_MATH);
     for (uint32_t j = 0; j < n->n_pipeline; j++) {
@@ -665,6 +704,58 @@ ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_
     *out = p.handle;
 out:
     return st;
+}
+
+ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_t i,
+                                   const uint32_t base[2], VkPipeline *out, ds4_err *err) {
+    struct kernel *n = find(k, ds4_tap_table[c->tap].op, i);
+    if (!n)
+        return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE, "%s: no kernel row %u",
+                           ds4_tap_table[c->tap].name, i);
+    return pipeline_of(k, n, c->wtype, c->variants & n->row.info.variants, base, out, err);
+}
+
+static struct kernel *find_fused(const ds4_vk_kernels *k, uint32_t fused) {
+    return find(k, (ds4_op)(DS4_OP_COUNT + fused), 0);
+}
+
+const ds4_vk_row *ds4_vk_kernels_fused(const ds4_vk_kernels *k, uint32_t fused) {
+    const struct kernel *n = find_fused(k, fused);
+    return n ? &n->row : NULL;
+}
+
+const char *ds4_vk_kernels_refuses_fused(const ds4_vk_kernels *k, uint32_t fused,
+                                         const ds4_call *const *c, uint32_t n) {
+    const struct kernel *kernel = find_fused(k, fused);
+    const char *why;
+    uint32_t grid[3];
+
+    if (!kernel) return "no such row";
+    if (kernel->unfit) return kernel->unfit;
+    if ((why = ds4_vk_fused_refuses(fused, c, n))) return why;
+    ds4_op_grid(ds4_tap_table[c[n - 1]->tap].op, c[n - 1]->args, grid);
+    return must_split(k, kernel, grid) ? split_text : NULL;
+}
+
+/* The variants that the fused row's member of this call's op honours. */
+static uint32_t member_variants(const ds4_vk_kernels *k, const char *name, const ds4_call *c) {
+    ds4_op op = ds4_tap_table[c->tap].op;
+    for (uint32_t i = 0; i < ds4_vk_kernels_n_row(k, op); i++) {
+        const ds4_row_info *info = &find(k, op, i)->row.info;
+        if (!strcmp(info->name, name)) return c->variants & info->variants;
+    }
+    return 0;
+}
+
+ds4_status ds4_vk_kernels_fused_pipeline(ds4_vk_kernels *k, uint32_t fused,
+                                         const ds4_call *const *c, uint32_t n,
+                                         const uint32_t base[2], VkPipeline *out,
+                                         ds4_err *err) {
+    struct kernel *kernel = find_fused(k, fused);
+    uint32_t variants = 0;
+    for (uint32_t i = 0; i < n; i++)
+        variants |= member_variants(k, kernel->row.info.name, c[i]);
+    return pipeline_of(k, kernel, c[0]->wtype, variants, base, out, err);
 }
 
 ds4_vk_built ds4_vk_kernels_built(const ds4_vk_kernels *k) { return k->built; }

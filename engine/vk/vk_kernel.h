@@ -30,7 +30,8 @@ enum {
     DS4_VK_SPEC_COUNT
 };
 
-/* A line of kernels.def. */
+/* A line of kernels.def, or of fused.def: a FUSED row has the op DS4_OP_COUNT + its number
+ * (vk_fused.h), a MEMBER row no code. */
 typedef struct ds4_vk_row {
     ds4_op op;
     const char *name; /* "<op>__<row>", the SPIR-V's name */
@@ -97,6 +98,16 @@ ds4_status ds4_vk_kernels_pipeline(ds4_vk_kernels *k, const ds4_call *c, uint32_
 
 /* What making pipelines has taken so far. */
 ds4_vk_built ds4_vk_kernels_built(const ds4_vk_kernels *k);
+
+/* Fused rows by their number (vk_fused.h): the row of the kernel, NULL if there is none; a
+ * static text that says why the calls cannot run by it, or NULL; its pipeline for calls that it
+ * accepts. */
+const ds4_vk_row *ds4_vk_kernels_fused(const ds4_vk_kernels *k, uint32_t fused);
+const char *ds4_vk_kernels_refuses_fused(const ds4_vk_kernels *k, uint32_t fused,
+                                         const ds4_call *const *c, uint32_t n);
+ds4_status ds4_vk_kernels_fused_pipeline(ds4_vk_kernels *k, uint32_t fused,
+                                         const ds4_call *const *c, uint32_t n,
+                                         const uint32_t base[2], VkPipeline *out, ds4_err *err);
 
 /* What ds4_vk_cache says of its file. */
 const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k);

@@ -8,9 +8,26 @@
 
 const uint Q_F32 = 0u, Q_F16 = 1u, Q_Q8_0 = 8u, Q_Q2_K = 10u, Q_Q4_K = 12u, Q_IQ2_XXS = 16u, Q_BF16 = 30u;
 
-layout(std430, set = 0, binding = W_BINDING) readonly buffer W_ { uint w_word[]; };
+layout(std430, set = 0, binding = W_BINDING) readonly buffer W_ { uint w_word_[]; };
 #ifdef W_WIDE
-layout(std430, set = 0, binding = W_BINDING) readonly buffer W4_ { uvec4 w_quad[]; };
+layout(std430, set = 0, binding = W_BINDING) readonly buffer W4_ { uvec4 w_quad_[]; };
+#endif
+#ifdef W2_BINDING
+/* A second weight of the same format; w_second: the next loads are from it. */
+layout(std430, set = 0, binding = W2_BINDING) readonly buffer W2_ { uint w2_word_[]; };
+layout(std430, set = 0, binding = W2_BINDING) readonly buffer W24_ { uvec4 w2_quad_[]; };
+bool w_second = false;
+uint w_word(uint i) {
+    if (w_second) return w2_word_[i];
+    return w_word_[i];
+}
+uvec4 w_quad(uint i) {
+    if (w_second) return w2_quad_[i];
+    return w_quad_[i];
+}
+#else
+#define w_word(i) w_word_[i]
+#define w_quad(i) w_quad_[i]
 #endif
 
 #include "iq2_grid.glsl"
@@ -28,18 +45,18 @@ void w_begin() {
 }
 
 uint w_u32(uint off) {
-    uint sh = (off & 3u) * 8u, lo = w_word[off >> 2];
-    return sh == 0u ? lo : (lo >> sh) | (w_word[(off + 3u) >> 2] << (32u - sh));
+    uint sh = (off & 3u) * 8u, lo = w_word(off >> 2);
+    return sh == 0u ? lo : (lo >> sh) | (w_word((off + 3u) >> 2) << (32u - sh));
 }
-uint w_u8(uint off) { return (w_word[off >> 2] >> ((off & 3u) * 8u)) & 255u; }
-uint w_u16(uint off) { return (off & 1u) == 0u ? (w_word[off >> 2] >> ((off & 2u) * 8u)) & 0xffffu : w_u8(off) | (w_u8(off + 1u) << 8); }
+uint w_u8(uint off) { return (w_word(off >> 2) >> ((off & 3u) * 8u)) & 255u; }
+uint w_u16(uint off) { return (off & 1u) == 0u ? (w_word(off >> 2) >> ((off & 2u) * 8u)) & 0xffffu : w_u8(off) | (w_u8(off + 1u) << 8); }
 
 /* 16 bytes. With W_WIDE by loads of that size: buffers are padded to 16 bytes, and w_u128 wants a
  * multiple of 16, so that unblocked rows given to w_load16 start at one (those of Q4_K always do). */
 #ifdef W_WIDE
-uvec4 w_u128(uint off) { return w_quad[off >> 4]; }
+uvec4 w_u128(uint off) { return w_quad(off >> 4); }
 uvec4 w_u128_any(uint off) {
-    uvec4 lo = w_quad[off >> 4], hi = w_quad[(off + 15u) >> 4];
+    uvec4 lo = w_quad(off >> 4), hi = w_quad((off + 15u) >> 4);
     uint sh = (off & 3u) * 8u;
     if ((off & 8u) != 0u) {
         lo = uvec4(lo.zw, hi.xy);
