@@ -466,7 +466,7 @@ static ds4_session *evaluate(ds4_engine *e, const char *edits, trace *t) {
     test_ok(ds4_engine_plan(e, &p, &err), &err);
     test_ok(ds4_plan_edit(p, edits, &err), &err);
     test_ok(ds4_session_new(&s, e, p, N_TOK, 16, &err), &err);
-    ds4_session_observe(s, &(ds4_observer){wants, see, NULL, t});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = t});
     test_ok(ds4_session_eval(s, token, N_TOK - 12, DS4_PREFILL, &err), &err);
     test_ok(ds4_session_eval(s, token + N_TOK - 12, 12, DS4_DECODE, &err), &err);
     ds4_plan_free(p);
