@@ -87,7 +87,7 @@ const ds4_vk_row *ds4_vk_row_table(size_t *n) {
 
 const char *ds4_vk_row_left_out(const ds4_vk_row *row) {
     const bool coop = (row->needs & DS4_VK_NEED_COOPMAT) != 0;
-    if (row->code[0] == row->code_end[0])
+    if (row->code[0] && row->code[0] == row->code_end[0])
         return coop ? "left out of this build: glslc lacks cooperative matrices"
                     : "left out of this build: glslc lacks integer dot products";
 #ifndef VK_KHR_cooperative_matrix
