@@ -43,7 +43,8 @@ typedef struct ds4_row_info {
     uint32_t per[2];   /* units of the grid's x and y that one group covers; 0: no groups */
     uint32_t lanes;    /* invocations of a group, which split a sum; 0: no groups */
     uint32_t min_tok;  /* fewest units along the op's token dimension */
-    const char *lacks; /* static text: what the device lacks for this row; NULL: nothing */
+    const char *lacks; /* static text: what the device lacks for this row, or that it runs
+                          groups of calls (fusions.def), none alone; NULL: nothing */
     bool seeded;       /* its result depends on the seed of the run */
 } ds4_row_info;
 

@@ -476,7 +476,8 @@ static ds4_status kernel_init(const ds4_vk_kernels *k, struct kernel *n, const d
     n->row.info.variants = row->variants | (strict ? 0 : DS4_VARIANT_BIT(SAFE_MATH)) |
                            (n->row.info.tensor ? DS4_VARIANT_BIT(TENSOR_MATMUL_DISABLE) : 0);
     if (!row->code[0]) { /* its kernel is that of the fused row */
-        n->unfit = "a fused row runs with all calls of its group, not alone";
+        n->row.info.lacks = n->unfit =
+            "a fused row runs with all calls of its group, not alone";
         goto out;
     }
     n->unfit = ds4_vk_row_left_out(row);
