@@ -82,8 +82,9 @@ typedef struct ds4_observer {
      * state of the tokens at pos0 ..) and returns true to have the layer start from it. */
     bool (*inject)(void *user, uint32_t layer, uint32_t pos0, uint32_t n_row, uint32_t n_col,
                    float *state);
-    /* May be NULL. Asked before every call runs, while its inputs can still be read; returns
-     * false to stop the evaluation. */
+    /* May be NULL. Asked before every call runs, while its inputs can still be read (of a group
+     * that a fused row runs, before the first of its calls: outputs that later ones take are
+     * not there yet); returns false to stop the evaluation. */
     bool (*call)(void *user, const struct ds4_call *call);
     void *user;
 } ds4_observer;

@@ -86,7 +86,7 @@ static const struct {
              {DS4_OP_attention, of_attention},
              {DS4_OP_index_score, of_index_score}};
 
-static ds4_status counting_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
+static ds4_status count(ds4_backend *b, const ds4_call *c, ds4_err *err) {
     ds4_status st = DS4_OK;
     for (size_t i = 0; i < sizeof costs / sizeof *costs; i++) {
         bench_cost n = {0};
@@ -94,15 +94,27 @@ static ds4_status counting_call(ds4_backend *b, const ds4_call *c, uint32_t row,
         TRY(costs[i].cost(b, c, &n, err));
         total->n_byte += n.n_byte, total->n_mac += n.n_mac;
     }
-    st = real_ops->call(b, c, row, err);
 out:
     return st;
+}
+
+static ds4_status counting_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
+    ds4_status st = count(b, c, err);
+    return st ? st : real_ops->call(b, c, row, err);
+}
+
+static ds4_status counting_group(ds4_backend *b, const char *row, const ds4_call *const *c,
+                                 uint32_t n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    for (uint32_t i = 0; !st && i < n; i++) st = count(b, c[i], err);
+    return st ? st : real_ops->call_group(b, row, c, n, err);
 }
 
 void bench_cost_begin(ds4_backend *b, bench_cost *out) {
     *out = (bench_cost){0}, total = out;
     real_ops = b->ops, counting_ops = *b->ops;
     counting_ops.call = counting_call;
+    if (real_ops->call_group) counting_ops.call_group = counting_group;
     b->ops = &counting_ops;
 }
 
