@@ -81,7 +81,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-debian13 \
-        check-format check-math check-math-run check-routes check-tables check-tokenizer check-validation format \
+        check-format check-gpu check-math check-math-run check-routes check-tables check-tokenizer check-validation format \
         digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -198,6 +198,11 @@ check-debian13: ## the Vulkan tests in a Debian 13 tree, whose driver has cooper
 	@PACKAGES='$(PKG_DEBIAN13)' sh tests/debian13.sh
 
 FLASH ?= build/flash-q4k.gguf
+GPU_REPORT ?= out/check-gpu.md
+check-gpu: $(BIN) ## on a discrete GPU: strict bits, every kernel, a model of the real dimensions (5.5 GB in build/), out/check-gpu.md
+	@mkdir -p $(dir $(GPU_REPORT))
+	@sh tests/check_gpu.sh $(BIN) $(FLASH) $(GPU_REPORT)
+
 bench-flash: $(BIN) $(B)/tests/bench ## makes a model of the real dimensions (5.5 GB in build/) and measures the reference on it
 	@[ -e $(FLASH) ] || $(BIN) model make --shape flash --quant q4k --share-layers -o $(FLASH)
 	@$(B)/tests/bench $(FLASH)

@@ -78,7 +78,7 @@ $(B)/kernels.rules.mk: kernels/kernels.def kernels/fused.def kernels/probes.def 
 	@mv $@.new $@
 
 # Goals that build nothing, or that run make again once the compiler is installed, do not need the rules.
-NO_RULES := clean help format deps demo test check check-bits check-math check-math-run check-browser check-debian13 check-gpu \
+NO_RULES := clean help format deps demo test check check-bits check-math check-math-run check-browser check-debian13 \
             check-tables check-format
 ifneq ($(filter-out $(NO_RULES),$(or $(MAKECMDGOALS),all)),)
 include $(B)/kernels.rules.mk
