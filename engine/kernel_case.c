@@ -276,6 +276,9 @@ static ds4_status build_args(ds4_case *c, const shape *s, ds4_err *err) {
         if (!v && name == 9 && !memcmp(field, "row_bytes", 9)) {
             const ds4_quant *q = ds4_quant_by_id(c->wtype);
             size_t elem = product(c, s->row_elem);
+            if (elem > DS4_MAX_ROW)
+                RAISE(DS4_ERR_USAGE, "case \"%s\": %s: found %zu, wanted at most %d", c->line,
+                      s->row_elem, elem, DS4_MAX_ROW);
             if (elem % q->n_elem)
                 RAISE(DS4_ERR_USAGE, "case \"%s\": %s: found %zu, wanted a multiple of %u",
                       c->line, s->row_elem, elem, (unsigned)q->n_elem);

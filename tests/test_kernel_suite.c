@@ -279,6 +279,8 @@ static void test_case_text_wrong_is_refused(void **state) {
         assert_int_equal(ds4_case_init(&c, DS4_OP_add, wrong[i][0], &err), DS4_ERR_USAGE);
         if (!strstr(err.message, wrong[i][1])) fail_msg("%s: %s", wrong[i][0], err.message);
     }
+    assert_int_equal(ds4_case_init(&c, DS4_OP_matmul, "n_tok=1 n_in=65537 n_out=1", &err),
+                     DS4_ERR_USAGE);
     assert_int_equal(ds4_case_init(&c, DS4_OP_router_hash, "n_tok=1 k=2", &err), DS4_ERR_USAGE);
     assert_int_equal(
         ds4_case_init(&c, DS4_OP_matmul, "n_tok=1 n_in=33 n_out=1 wtype=Q8_0", &err),

@@ -48,18 +48,19 @@ static const char *op_of(const line *l) { return ds4_op_table[l->row->op].name; 
 static void put_text(report_out *o, const kernel_report *r) {
     report_put(o, "device   "), report_put(o, r->device), report_put(o, "\ndriver   ");
     report_put(o, r->driver), report_put(o, "\ncaptured "), report_put(o, r->captured);
-    report_putf(o, "\n\n%-13s %-8s %6s %5s %8s %6s %10s %9s  %-12s %-19s %s\n", "op", "row",
+    report_putf(o, "\n\n%-13s %-18s %6s %5s %8s %6s %10s %9s  %-12s %-19s %s\n", "op", "row",
                 "listed", "edges", "captured", "runs", "worst ulp", "nrmse", "bound", "cause",
                 "equal bits");
     for (uint32_t i = 0; i < ds4_suite_n_row(r->suite); i++) {
         line l = line_of(r, i);
         const ds4_suite_row *w = l.row;
-        report_putf(o, "%-13s %-8s %6u %5u %8u %6u ", op_of(&l), w->info->name, w->n_case[0],
+        report_putf(o, "%-13s %-18s %6u %5u %8u %6u ", op_of(&l), w->info->name, w->n_case[0],
                     w->n_case[1], w->n_case[2], w->n_run);
         if (w->n_run) report_putf(o, "%10u %9.2e", w->ulp, w->nrmse);
         else report_putf(o, "%10s %9s", "-", "-");
         report_putf(o, "  %-12s %-19s %s\n", w->info->bound, w->info->cause, l.equal);
-        if (l.state != DS4_SUITE_CLEAN)
+        if (l.state == DS4_SUITE_LACKING) report_putf(o, "    %s\n", l.why);
+        else if (l.state != DS4_SUITE_CLEAN)
             report_putf(o, "    %s: %s\n", state_name[l.state], l.why);
         if (*l.replay)
             report_put(o, "    --case '"), report_put(o, l.replay), report_put(o, "'\n");
@@ -67,7 +68,7 @@ static void put_text(report_out *o, const kernel_report *r) {
     report_putf(
         o,
         "\n%s: %u rows within their bounds, %u beyond, %u not covered, %u not exercised "
-        "(the device lacks what they need)\n",
+        "(the device or this build lacks what they need)\n",
         n_bad(r) ? "FAIL" : "ok", kernel_report_count(r, DS4_SUITE_CLEAN),
         kernel_report_count(r, DS4_SUITE_BREACH), kernel_report_count(r, DS4_SUITE_UNCOVERED),
         kernel_report_count(r, DS4_SUITE_LACKING));
