@@ -87,7 +87,7 @@ static void evaluate(ds4_session *s, const int32_t *token, uint32_t n_prefill, u
                      trace *t) {
     ds4_err err;
     memset(t, 0, sizeof *t);
-    ds4_session_observe(s, &(ds4_observer){wants, see, NULL, t});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = t});
     test_ok(ds4_session_eval(s, token, n_prefill, DS4_PREFILL, &err), &err);
     test_ok(ds4_session_eval(s, token + n_prefill, n - n_prefill, DS4_DECODE, &err), &err);
     assert_int_equal(ds4_session_n_tok(s), n);
@@ -192,7 +192,7 @@ static void test_forward_set_plan_acts_from_the_next_token(void **state) {
     bool changed = false;
     run(engine, "", text, N, N, 64, &base);
     memset(&other, 0, sizeof other);
-    ds4_session_observe(s, &(ds4_observer){wants, see, NULL, &other});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = &other});
     test_ok(ds4_session_eval(s, text, N / 2, DS4_PREFILL, &err), &err);
     test_ok(ds4_session_set_plan(s, half, &err), &err);
     test_ok(ds4_session_eval(s, text + N / 2, N - N / 2, DS4_PREFILL, &err), &err);
@@ -301,7 +301,7 @@ static void test_forward_observer_can_stop(void **state) {
     (void)state;
     ds4_session *s = session_of(engine, "", 64);
     ds4_err err = {0};
-    ds4_session_observe(s, &(ds4_observer){wants, stop, NULL, NULL});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = stop});
     assert_int_equal(ds4_session_eval(s, text, 9, DS4_PREFILL, &err), DS4_ERR_CANCELLED);
     assert_string_equal(err.message, "interrupted at layer 2, q_rot");
     ds4_session_free(s);

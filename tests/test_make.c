@@ -353,7 +353,7 @@ static void run_tokens(ds4_engine *e, uint32_t n_prefill, uint32_t n, float *log
     for (uint32_t i = 0; i < n; i++) token[i] = (int32_t)ds4_rng_below(key, i, n_vocab);
     test_ok(ds4_engine_plan(e, &p, &err), &err);
     test_ok(ds4_session_new(&s, e, p, n, 64, &err), &err);
-    if (l) ds4_session_observe(s, &(ds4_observer){wants, see, NULL, l});
+    if (l) ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = l});
     test_ok(ds4_session_eval(s, token, n_prefill, DS4_PREFILL, &err), &err);
     test_ok(ds4_session_eval(s, token + n_prefill, n - n_prefill, DS4_DECODE, &err), &err);
     memcpy(logits, ds4_session_logits(s), n_vocab * sizeof *logits);

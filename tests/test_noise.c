@@ -249,7 +249,8 @@ static void evaluate(ds4_engine *e, const char *edits, uint32_t n_tok, uint32_t 
     test_ok(ds4_engine_plan(e, &plan, &err), &err);
     test_ok(ds4_plan_edit(plan, edits, &err), &err);
     test_ok(ds4_session_new(&s, e, plan, N_TOK, n_chunk ? n_chunk : 1, &err), &err);
-    ds4_session_observe(s, &(ds4_observer){wants, see, inject, t});
+    ds4_session_observe(
+        s, &(ds4_observer){.wants = wants, .see = see, .inject = inject, .user = t});
     test_ok(ds4_session_eval(s, token, n_tok, n_chunk ? DS4_PREFILL : DS4_DECODE, &err), &err);
     ds4_session_free(s);
     ds4_plan_free(plan);

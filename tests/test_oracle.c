@@ -102,7 +102,8 @@ static capture evaluate(ds4_engine *e, const int32_t *token, uint32_t n, const f
     ds4_err err;
     test_ok(ds4_engine_plan(e, &plan, &err), &err);
     test_ok(ds4_session_new(&s, e, plan, n, 64, &err), &err);
-    ds4_session_observe(s, &(ds4_observer){wants, see, inject, &cap});
+    ds4_session_observe(
+        s, &(ds4_observer){.wants = wants, .see = see, .inject = inject, .user = &cap});
     test_ok(ds4_session_eval(s, token, n, DS4_PREFILL, &err), &err);
     ds4_session_free(s);
     ds4_plan_free(plan);
@@ -365,8 +366,10 @@ static void test_peer_decisions_agree(void **state) {
                    .force = &force};
     test_ok(ds4_engine_plan(e, &plan, &err), &err);
     test_ok(ds4_session_new(&s, e, plan, 144, 64, &err), &err);
-    ds4_session_observe(s,
-                        &(ds4_observer){wants_decisions, see_decisions, inject_decisions, &d});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants_decisions,
+                                           .see = see_decisions,
+                                           .inject = inject_decisions,
+                                           .user = &d});
     test_ok(ds4_session_eval(s, token, 144, DS4_PREFILL, &err), &err);
     qsort(d.weight_err, d.n_weight, sizeof *d.weight_err, by_value);
     print_message(

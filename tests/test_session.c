@@ -132,7 +132,7 @@ static void eval(ds4_session *s, const int32_t *token, uint32_t n, ds4_phase pha
 
 static void watch(ds4_session *s, trace *t) {
     memset(t, 0, sizeof *t);
-    ds4_session_observe(s, &(ds4_observer){wants, see, NULL, t});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = t});
 }
 
 typedef struct snapshot {
@@ -327,7 +327,7 @@ static void test_session_payload_holds_what_the_taps_showed(void **state) {
     static shown r;
     open_config(&configs[0]);
     ds4_session *s = new_session(16);
-    ds4_session_observe(s, &(ds4_observer){wants_rows, see_rows, NULL, &r});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants_rows, .see = see_rows, .user = &r});
     for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
         uint32_t n = ds4_session_n_tok(s);
         eval(s, text + n, at[i] - n, DS4_PREFILL);
@@ -610,7 +610,7 @@ static void test_session_goes_on_after_an_interruption(void **state) {
     uint32_t at = 50;
     ds4_err err;
     ds4_session *s = new_session(8);
-    ds4_session_observe(s, &(ds4_observer){wants, stop, NULL, &at});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = stop, .user = &at});
     assert_int_equal(ds4_session_eval(s, text, 90, DS4_PREFILL, &err), DS4_ERR_CANCELLED);
     uint32_t n = ds4_session_n_tok(s);
     assert_true(n > 40 && n < 60);

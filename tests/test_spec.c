@@ -253,7 +253,7 @@ static trace engine_trace(ds4_engine *e, const spec_file *f, const char *plan_na
     test_ok(ds4_plan_named(p, plan_name, &err), &err);
     if (edit) test_ok(ds4_plan_edit(p, edit, &err), &err);
     test_ok(ds4_session_new(&s, e, p, n_tok, chunk ? chunk : 1, &err), &err);
-    ds4_session_observe(s, &(ds4_observer){wants, see, NULL, &t});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = &t});
     test_ok(ds4_session_eval(s, token, n_tok, chunk ? DS4_PREFILL : DS4_DECODE, &err), &err);
     ds4_session_free(s);
     ds4_plan_free(p);
@@ -492,7 +492,7 @@ static rows layer_rows(ds4_engine *e, const int32_t *token, uint32_t n, uint32_t
     test_ok(ds4_engine_plan(e, &p, &err), &err);
     test_ok(ds4_plan_named(p, "compat", &err), &err);
     test_ok(ds4_session_new(&s, e, p, n, 50, &err), &err);
-    ds4_session_observe(s, &(ds4_observer){wants_layer, see_rows, NULL, &r});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants_layer, .see = see_rows, .user = &r});
     test_ok(ds4_session_eval(s, token, n, DS4_PREFILL, &err), &err);
     ds4_session_free(s);
     ds4_plan_free(p);

@@ -218,7 +218,7 @@ static void run(const char *edits, trace *t) {
     test_ok(ds4_engine_plan(e, &p, &err), &err);
     test_ok(ds4_plan_edit(p, edits, &err), &err);
     test_ok(ds4_session_new(&s, e, p, N_TOK, N_TOK, &err), &err);
-    ds4_session_observe(s, &(ds4_observer){wants, see, NULL, t});
+    ds4_session_observe(s, &(ds4_observer){.wants = wants, .see = see, .user = t});
     test_ok(ds4_session_eval(s, text, N_TOK, DS4_PREFILL, &err), &err);
     const ds4_ledger *l = ds4_session_ledger(s);
     t->n_entry = ds4_ledger_n(l);
