@@ -29,7 +29,7 @@ ds4_status drift_evaluate(ds4_session *s, const drift_fixture_input *f, ds4_err 
 
 /* ---- provenance ---- */
 
-#define MAX_FACT 256
+#define MAX_FACT 512
 
 typedef struct facts {
     const char *key[MAX_FACT], *value[MAX_FACT];

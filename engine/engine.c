@@ -34,6 +34,7 @@ static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_
     TRY(ds4_vk_open(out,
                     &(ds4_vk_options){.device = opt->device,
                                       .validation = opt->validation,
+                                      .wrong = ds4_setting("DS4_VK_WRONG"),
                                       .no_replay = !replay,
                                       .cache_dir = ds4_setting("DS4_PIPELINE_CACHE")},
                     err));

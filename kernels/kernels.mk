@@ -6,15 +6,17 @@ GLSLC       ?= glslc
 GLSLC_FLAGS := --target-env=vulkan1.1 -O -I kernels/glsl -I kernels
 KERNEL_DIR  := $(B)/kernels
 KERNEL_OBJ  := $(KERNEL_DIR)/spirv.o
-KERNEL_DEPS := $(wildcard kernels/glsl/*.glsl) kernels/args.h
+KERNEL_DEPS := $(wildcard kernels/glsl/*.glsl kernels/*.h)
 
-# The rows in words: ROW op row source "flags" needs, PROBE name. -undef: no system macro may touch a
-# name.
+# The rows in words: ROW op row source "flags" needs, PROBE name, FLOAT name "flags". -undef: no system
+# macro may touch a name.
 define KERNEL_ROWS
 printf '%s\n' '#define KERNEL(op, row, source, flags, lx, ly, px, py, needs, ...) ROW op row source flags needs' \
 	'#include "kernels/kernels.def"' '#define PROBE(name, ...) PROBE name' \
 	'#define FUSED(row, source, flags, ...) ROW fused row source flags' '#define MEMBER(...)' \
-	'#include "kernels/fused.def"' '#include "kernels/probes.def"' | $(CC) -E -P -undef -x c -I. -
+	'#include "kernels/fused.def"' '#include "kernels/probes.def"' \
+	'#define FLOAT_PROBE(name, flags) FLOAT name flags' '#include "kernels/float_probes.def"' | \
+	$(CC) -E -P -undef -x c -I. -
 endef
 
 # One rule per module. Flags go through a file that is rewritten only when they change, so that
@@ -62,11 +64,16 @@ $$1 == "PROBE" {
     module("probe__" $$2, "probe_" $$2, "")
     symbol("ds4_spv_probe__" $$2, "probe__" $$2)
 }
+$$1 == "FLOAT" {
+    flags = $$0; sub(/^[^"]*/, "", flags); gsub(/"/, "", flags)
+    module("probe_float__" $$2, "probe_float", flags)
+    symbol("ds4_spv_float__" $$2, "probe_float__" $$2)
+}
 END { print ".section .note.GNU-stack,\"\",%progbits" > asm }
 endef
 export KERNEL_AWK
 
-$(B)/kernels.rules.mk: kernels/kernels.def kernels/fused.def kernels/probes.def kernels/kernels.mk
+$(B)/kernels.rules.mk: kernels/kernels.def kernels/fused.def kernels/probes.def kernels/float_probes.def kernels/kernels.mk
 	@mkdir -p $(KERNEL_DIR) $(@D)
 	@$(KERNEL_ROWS) > $(KERNEL_DIR)/rows.txt
 	@awk -v dir=$(KERNEL_DIR) -v asm=$(KERNEL_DIR)/spirv.S.new \

@@ -153,7 +153,16 @@ static void put_fact(report_out *o, const drift_pair *a, const drift_pair *b, bo
     report_put(o, "</td></tr>\n");
 }
 
-enum { DIFFERS_CONFIG, DIFFERS, EQUAL };
+enum { DIFFERS_CONFIG, DIFFERS, ALONE, EQUAL };
+
+/* ALONE: on one side only, and no answer to what ran where: most of what a device tells of
+ * itself when the other side has none. */
+static int class_of(const drift_pair *x, const drift_pair *y) {
+    if (y && report_str_eq(x->value, y->value)) return EQUAL;
+    if (is_config(x->key)) return DIFFERS_CONFIG;
+    return y || report_str_eq(x->key, "device") || report_str_eq(x->key, "driver") ? DIFFERS
+                                                                                   : ALONE;
+}
 
 /* Prints, or with o NULL counts, the facts of one class. */
 static size_t facts_of_class(report_out *o, const drift_result *r, int wanted) {
@@ -163,10 +172,9 @@ static size_t facts_of_class(report_out *o, const drift_result *r, int wanted) {
         for (size_t i = 0; i < s->n_fact; i++) {
             const drift_pair *x = &s->fact[i], *y = fact_of(t, x->key, nth_of_key(s, i));
             if (side && y) continue; /* printed with side a */
-            bool same = y && report_str_eq(x->value, y->value);
-            int class = same ? EQUAL : is_config(x->key) ? DIFFERS_CONFIG : DIFFERS;
+            int class = class_of(x, y);
             if (class != wanted) continue;
-            if (o) put_fact(o, side ? y : x, side ? x : y, !same);
+            if (o) put_fact(o, side ? y : x, side ? x : y, class < ALONE);
             n++;
         }
     }
@@ -187,11 +195,19 @@ static void open_facts(report_out *o, const drift_result *r, const char *caption
     report_put(o, "</tr></thead><tbody>\n");
 }
 
+static void put_folded(report_out *o, const drift_result *r, int class, const char *which,
+                       const char *caption) {
+    size_t n = facts_of_class(NULL, r, class);
+    if (!n) return;
+    report_putf(o, "<details><summary>%zu facts %s</summary>", n, which);
+    open_facts(o, r, caption), facts_of_class(o, r, class);
+    report_put(o, "</tbody></table></div></details>\n");
+}
+
 static void put_provenance(report_out *o, const drift_result *r) {
     if (!r->side[0].n_fact && !r->side[1].n_fact && !r->side[0].path) return;
     size_t n_config = facts_of_class(NULL, r, DIFFERS_CONFIG);
     size_t n_diff = n_config + facts_of_class(NULL, r, DIFFERS);
-    size_t n_same = facts_of_class(NULL, r, EQUAL);
     report_put(o, "<section id=provenance><h2>What was compared</h2>\n");
     open_facts(o, r,
                n_diff ? "Differences, effective configuration first; words that only one "
@@ -199,11 +215,8 @@ static void put_provenance(report_out *o, const drift_result *r) {
                       : "The recorded configuration of both sides is the same");
     facts_of_class(o, r, DIFFERS_CONFIG), facts_of_class(o, r, DIFFERS);
     report_put(o, "</tbody></table></div>\n");
-    if (n_same) {
-        report_putf(o, "<details><summary>%zu facts equal on both sides</summary>", n_same);
-        open_facts(o, r, "Equal facts"), facts_of_class(o, r, EQUAL);
-        report_put(o, "</tbody></table></div></details>\n");
-    }
+    put_folded(o, r, ALONE, "that one side alone has", "Facts of one side");
+    put_folded(o, r, EQUAL, "equal on both sides", "Equal facts");
     report_put(o, "</section>\n");
 }
 

@@ -81,11 +81,11 @@ check() {
         if (!starts(to, "kernels/")) bad("kernels includes nothing outside itself: " to)
     }
     function doorways(from, to) {
-        if (to ~ /^kernels\/(kernels|fused|probes)\.def$/ && !starts(from, "engine/vk/"))
+        if (to ~ /^kernels\/(kernels\.def|fused\.def|probes\.def|float_probes\.def|probe_ops\.h)$/ && !starts(from, "engine/vk/"))
             bad("engine/vk alone reads " to)
         else if (to == "kernels/args.h" && !starts(from, "engine/vk/") && !starts(from, "engine/ops/"))
             bad("kernels/args.h belongs to engine/ops and engine/vk")
-        else if (starts(to, "kernels/") && to !~ /^kernels\/((kernels|fused|probes)\.def|args\.h)$/)
+        else if (starts(to, "kernels/") && to !~ /^kernels\/((kernels|fused|probes|float_probes)\.def|args\.h|probe_ops\.h)$/)
             bad("no C file includes " to)
     }
     function library(from, to) {
@@ -184,6 +184,7 @@ self_test() {
     plant engine/forward.c '#include "kernels/args.h"'
     plant engine/ops/ops.c '#include "kernels/kernels.def"'
     plant engine/ops/ops.c '#include "kernels/probes.def"'
+    plant engine/ops/ops.c '#include "kernels/probe_ops.h"'
     plant engine/ops/add.c '#  include <vulkan/vulkan.h>'
     plant engine/ops/add.c '    if (getenv("DS4_X")) return;'
     plant engine/plan.c 'extern char **environ;'

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Strict kernels must be bit exact by construction: every float add, subtract and multiply carries
 # NoContraction, and no instruction decides a bit whose rounding the API leaves open (division,
-# square root, exponentials, dot products, fused multiply-add). Rows built with -DSAFE must carry
-# NoContraction as well. Usage: check_strict.sh FOLDER_OF_SPV (the build's kernels folder).
+# square root, exponentials, dot products, fused multiply-add). Rows built with -DSAFE, and the kernel
+# that measures float arithmetic, must carry NoContraction as well. Usage: check_strict.sh FOLDER_OF_SPV (the build's kernels folder).
 set -eu
 dir=${1:?usage: check_strict.sh FOLDER_OF_SPV}
 if ! command -v spirv-dis >/dev/null; then
@@ -24,7 +24,7 @@ check() {
 
 status=0 n=0
 for f in "$dir"/*__strict.spv "$dir"/fused__norm_rope.spv "$dir"/fused__kv.spv; do check "$f" 1 || status=1; n=$((n + 1)); done
-for f in "$dir"/*.safe.spv; do check "$f" 0 || status=1; n=$((n + 1)); done
+for f in "$dir"/*.safe.spv "$dir"/probe_float*.spv; do check "$f" 0 || status=1; n=$((n + 1)); done
 [ "$n" -gt 24 ] || { echo "$dir: only $n modules"; exit 1; }
 
 # The check can fail: a row built to allow contraction, and one that divides.

@@ -205,6 +205,7 @@ check() {
         'KERNEL(op, name, source, flags, lx, ly, px, py, needs, mt, bound, cause, ...) op name source bound cause' \
         >"$dir/kernels"
     expand kernels/probes.def 'PROBE(name, ...) name' >"$dir/probes"
+    expand kernels/float_probes.def 'FLOAT_PROBE(name, ...) float' | head -n 1 >>"$dir/probes"
     expand kernels/fused.def 'FUSED(name, source, ...) F name source' \
         'MEMBER(name, op, n, bound, cause, ...) M name op n bound cause' >"$dir/fused"
     expand engine/fusions.def 'FUSION(name, first, last) name first last' >"$dir/fusions"

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "drift/cmd/cmds.h"
+#include "drift/cmd/info_device.h"
 #include "drift/cmd/info_routes.h"
 #include "drift/cmd/options.h"
 #include "engine/base/file.h"
@@ -31,10 +32,12 @@ enum {
     KEY_ENGINE,
     KEY_PLAN,
     KEY_ROUTE,
-    KEY_PROFILE
+    KEY_PROFILE,
+    KEY_JSON /* how, not what */
 };
 
 typedef struct args {
+    bool json;
     int what; /* the last of the options, 0: a summary of the run file or of the build */
     const char *engine;
     cmd_list run;     /* or session files */
@@ -42,7 +45,9 @@ typedef struct args {
 } args;
 
 static const struct argp_option options[] = {
-    {"device", KEY_DEVICE, 0, 0, "Vulkan devices and what they say of themselves", 0},
+    {"device", KEY_DEVICE, 0, 0,
+     "Vulkan devices: what they say of themselves, and their arithmetic as measured", 0},
+    {"json", KEY_JSON, 0, 0, "with --device: as JSON", 0},
     {"variants", KEY_VARIANTS, 0, 0, "numeric variants: names, formulas, defaults, causes", 0},
     {"ops", KEY_OPS, 0, 0, "ops and their equations", 0},
     {"taps", KEY_TAPS, 0, 0, "taps in execution order, with op and route", 0},
@@ -78,6 +83,10 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         if (!cmd_list_add(&a->run, arg)) argp_error(s, "too many run files");
         return 0;
     }
+    if (key == KEY_JSON) {
+        a->json = true;
+        return 0;
+    }
     if (key == 'm') a->model.model = arg;
     else if (key == KEY_ENGINE) a->model.engine = arg;
     else if (key == KEY_PLAN) a->model.plan = arg;
@@ -102,22 +111,6 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
 static const struct argp argp = {
     options, parse, "[RUN.h5...]", "Tells what this build, its devices or a run file holds.",
     NULL,    NULL,  NULL};
-
-static ds4_status list_devices(ds4_err *err) {
-    ds4_vk_device_info *d = NULL;
-    uint32_t n;
-    ds4_status st = ds4_vk_device_list(&d, &n, err);
-    if (st != DS4_OK) return st;
-    if (!n) puts("no Vulkan device");
-    for (uint32_t i = 0; i < n; i++) {
-        printf("device %u: %s%s%s\n", i, d[i].fact[0].value, d[i].unfit ? ", unfit: " : "",
-               d[i].unfit ? d[i].unfit : "");
-        for (uint32_t k = 0; k < d[i].n_fact; k++)
-            printf("  %-36s %s\n", d[i].fact[k].key, d[i].fact[k].value);
-    }
-    ds4_mem_free(d);
-    return DS4_OK;
-}
 
 static void list_variants(void) {
     for (int v = 0; v < DS4_VARIANT_COUNT; v++) {
@@ -296,6 +289,7 @@ int cmd_info(int argc, char **argv) {
 
     cmd_engine_init(&a.model);
     cmd_parse(&argp, argc, argv, &a);
+    if (a.json && a.what != KEY_DEVICE) RAISE(DS4_ERR_USAGE, "--json goes with --device");
     if (a.what >= KEY_DIGEST && a.what <= KEY_SESSION && !a.run.n)
         RAISE(DS4_ERR_USAGE, "give a %s file", a.what == KEY_SESSION ? "session" : "run");
     for (size_t i = 0; a.what == KEY_SESSION && i < a.run.n; i++)
@@ -310,7 +304,7 @@ int cmd_info(int argc, char **argv) {
     if (a.run.n) goto out;
     switch (a.what) {
     case KEY_DEVICE:
-        TRY(list_devices(err));
+        TRY(info_devices(a.json, err));
         break;
     case KEY_VARIANTS:
         list_variants();

@@ -263,6 +263,16 @@ out:
     return st;
 }
 
+void cmd_warn_device(const ds4_backend *b) {
+    static const char claim[] = "float_claim.", broken[] = "broken: ";
+    const char *key, *value;
+    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++)
+        if (!strncmp(key, claim, sizeof claim - 1) &&
+            !strncmp(value, broken, sizeof broken - 1))
+            fprintf(stderr, "ds4-drift: warning: the driver claims %s, but %s\n",
+                    key + sizeof claim - 1, value + sizeof broken - 1);
+}
+
 ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_engine_options eo = {.engine = o->engine,
@@ -274,6 +284,7 @@ ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o,
                              .allow_unknown_env = o->allow_unknown_env};
 
     TRY(ds4_engine_open(e, o->model, &eo, err));
+    cmd_warn_device(ds4_engine_backend(*e));
     TRY(set_tokenizer(*e, o, err));
     TRY(set_variants(*e, &o->set, err));
     TRY(cmd_plan(plan, *e, o->plan, err));

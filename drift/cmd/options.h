@@ -61,6 +61,8 @@ ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o,
 /* Edits a plan by the settings of routes (profile, environment, --route), then by those of
  * --set in order. */
 ds4_status cmd_edit(ds4_plan *plan, ds4_engine *e, const cmd_engine *o, ds4_err *err);
+/* A line on standard error for every float control that the driver claims and does not keep. */
+void cmd_warn_device(const ds4_backend *b);
 /* A plan by name or path on top of the engine's variants. Owns: the caller frees *plan. */
 ds4_status cmd_plan(ds4_plan **plan, const ds4_engine *e, const char *name_or_path,
                     ds4_err *err);

@@ -7,6 +7,7 @@
 #include "engine/ops/ops.h"
 #include "engine/vk/vk_buffer.h"
 #include "engine/vk/vk_ceiling.h"
+#include "engine/vk/vk_float.h"
 #include "engine/vk/vk_fused.h"
 #include "engine/vk/vk_kernel.h"
 #include "engine/vk/vk_probe.h"
@@ -27,6 +28,9 @@ typedef struct ds4_vk {
         char key[64], text[256];
     } order[MAX_ORDER]; /* of the sums of each cooperative matrix that has run */
     uint32_t n_order;
+    ds4_vk_float measured;
+    bool describe; /* facts name every module */
+    ds4_err unfit; /* with describe: why strict rows cannot run, or status DS4_OK */
 } ds4_vk;
 
 static void vk_close(ds4_backend *b) {
@@ -246,8 +250,8 @@ static void find_orders(ds4_vk *v) {
     }
 }
 
-/* Facts of the device, then those of its use, then the orders of cooperative matrices, then the
- * SPIR-V that has run. */
+/* Facts of the device, those of its use, its measured arithmetic, the orders of cooperative
+ * matrices, the SPIR-V that has run. */
 static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const char **value) {
     static const struct {
         const char *key;
@@ -264,14 +268,22 @@ static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const ch
     }
     i -= info->n_fact;
     if (i >= n_use) {
-        find_orders((ds4_vk *)b);
         i -= n_use;
-        if (i >= v->n_order) return ds4_vk_kernels_fact(v->k, i - v->n_order, key, value);
+        if (ds4_vk_float_fact(&v->measured, i, key, value)) return true;
+        i -= DS4_VK_FLOAT_N_FACT;
+        find_orders((ds4_vk *)b);
+        if (i >= v->n_order)
+            return ds4_vk_kernels_fact(v->k, i - v->n_order, v->describe, key, value);
         *key = v->order[i].key, *value = v->order[i].text;
         return true;
     }
     *key = use[i].key, *value = use[i].text((ds4_vk *)b); /* the texts stand in the backend */
     return true;
+}
+
+const char *ds4_vk_unfit(const ds4_backend *b) {
+    const ds4_vk *v = (const ds4_vk *)b;
+    return v->unfit.status == DS4_OK ? NULL : v->unfit.message;
 }
 
 static const ds4_backend_ops vk_ops = {.name = "vk",
@@ -302,6 +314,11 @@ ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *er
     TRY(ds4_vk_device_open(&v->d, opt, err));
     TRY(ds4_vk_graph_new(&v->g, v->d, !opt->no_replay, err));
     ds4_vk_memory_init(&v->memory, v->d, v->g);
+    TRY(ds4_vk_float_measure(&v->measured, v->d, v->g, opt->wrong, err));
+    v->describe = opt->describe;
+    st = ds4_vk_float_check(&v->measured, v->d->info.fact[0].value,
+                            v->describe ? &v->unfit : err);
+    if (st != DS4_OK && !v->describe) goto out;
     TRY(ds4_vk_kernels_new(&v->k, v->d, v->g, opt->cache_dir, err));
     TRY(ds4_vk_buffer_new(&v->memory, &v->dummy, NULL, 256, "the dummy buffer", err));
     *out = &v->base, v = NULL;

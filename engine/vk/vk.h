@@ -17,17 +17,18 @@ typedef struct ds4_vk_options {
     bool staged;     /* never map device memory, even where the device could (tests) */
     bool no_replay;  /* record every submission (vk_graph.h) */
     const char *cache_dir; /* folder of compiled pipelines (vk_cache.h); NULL: none */
+    bool describe;         /* open also what cannot run strict rows; facts name every module */
+    const char *wrong;     /* vk_float.h: a measured property to falsify (tests); NULL: none */
 } ds4_vk_options;
 
 /* Opens a device, reflects and checks every row of the manifest. opt may be NULL: first fit
  * device, no validation.
  *
  * Errors: DS4_ERR_ENVIRONMENT without a loader, driver or fit device, where a strict row needs
- * a feature that the device lacks, and always in a build with VULKAN=0 (vk_none.c);
- * DS4_ERR_USAGE for a device index past the last; DS4_ERR_IO for a cache_dir that cannot be
- * written; DS4_ERR_INTERNAL when a row disagrees with
- * its SPIR-V.
- * Owns: the caller ends *out with out->ops->close. */
+ * a feature that the device lacks or arithmetic that it was measured not to have, and always in
+ * a build with VULKAN=0 (vk_none.c); DS4_ERR_USAGE for a device index past the last; DS4_ERR_IO
+ * for a cache_dir that cannot be written; DS4_ERR_INTERNAL when a row disagrees with its
+ * SPIR-V. Owns: the caller ends *out with out->ops->close. */
 ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err);
 
 /* Pipelines that a backend of this engine has made so far, and the seconds that the driver
@@ -55,7 +56,10 @@ typedef struct ds4_vk_ceiling {
 ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, ds4_backend *b,
                            ds4_err *err);
 
-#define DS4_VK_MAX_FACT 128
+/* Why a device opened with describe cannot run strict rows; NULL when it can. Owns: b. */
+const char *ds4_vk_unfit(const ds4_backend *b);
+
+#define DS4_VK_MAX_FACT 256
 
 typedef struct ds4_vk_fact {
     char key[64], value[256];

@@ -126,15 +126,27 @@ out:
     return st;
 }
 
+/* VkPhysicalDeviceShaderFloatControls2Features, which Debian 12's headers lack. */
+struct controls2 {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 on;
+};
+#define CONTROLS2_TYPE ((VkStructureType)1000528000)
+#define CONTROLS2_NAME "VK_KHR_shader_float_controls2"
+
 /* Everything asked of a physical device. Chained structs must stay where they are. */
 struct query {
     VkExtensionProperties *extension;
     uint32_t n_extension, api;
-    bool has_driver, has_controls, has_16, has_8, has_f16i8, has_model, has_dot, has_coop;
+    bool has_driver, has_controls, has_16, has_8, has_f16i8, has_model, has_dot, has_coop,
+        has_sizes, has_controls2;
     VkPhysicalDeviceProperties2 properties;
     VkPhysicalDeviceSubgroupProperties subgroup;
     VkPhysicalDeviceDriverProperties driver;
     VkPhysicalDeviceFloatControlsProperties controls;
+    VkPhysicalDeviceSubgroupSizeControlProperties sizes;
+    VkPhysicalDeviceMemoryProperties memory;
     VkPhysicalDeviceFeatures2 features;
     VkPhysicalDevice16BitStorageFeatures store16;
     VkPhysicalDevice8BitStorageFeatures store8;
@@ -145,6 +157,7 @@ struct query {
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coop;
 #endif
     ds4_vk_coop shapes;
+    struct controls2 controls2;
     uint32_t queue_family; /* UINT32_MAX: none computes */
 };
 
@@ -169,6 +182,8 @@ static void query_chain(struct query *q, VkPhysicalDevice p) {
     if (q->has_driver) CHAIN(driver, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
     if (q->has_controls)
         CHAIN(controls, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES);
+    if (q->has_sizes)
+        CHAIN(sizes, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES);
     vkGetPhysicalDeviceProperties2(p, &q->properties);
 
     next = &q->features.pNext;
@@ -187,6 +202,15 @@ static void query_chain(struct query *q, VkPhysicalDevice p) {
 #endif
 #undef CHAIN
     vkGetPhysicalDeviceFeatures2(p, &q->features);
+}
+
+/* Asked apart: what is chained to q->features is enabled. */
+static void query_controls2(struct query *q, VkPhysicalDevice p) {
+    VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                   .pNext = &q->controls2};
+    q->has_controls2 = has_extension(q, CONTROLS2_NAME);
+    q->controls2 = (struct controls2){.sType = CONTROLS2_TYPE};
+    if (q->has_controls2) vkGetPhysicalDeviceFeatures2(p, &f);
 }
 
 /* The first family that computes. A family without graphics is not preferred: families differ
@@ -246,7 +270,10 @@ static ds4_status query_init(struct query *q, VkInstance instance, VkPhysicalDev
         has_feature(q, VK_API_VERSION_1_2, VK_KHR_VULKAN_MEMORY_MODEL_EXTENSION_NAME);
     q->has_dot = has_extension(q, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
     q->has_coop = has_extension(q, "VK_KHR_cooperative_matrix");
+    q->has_sizes = has_extension(q, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    vkGetPhysicalDeviceMemoryProperties(p, &q->memory);
     query_chain(q, p);
+    query_controls2(q, p);
     if (coop_on(q)) TRY(ds4_vk_coop_read(&q->shapes, instance, p, err));
     TRY(query_queue(q, p, err));
 out:
@@ -335,6 +362,10 @@ static void facts_controls(ds4_vk_device_info *info, const struct query *q) {
              c->shaderDenormFlushToZeroFloat32 ? " denorm_flush" : "",
              c->shaderRoundingModeRTEFloat32 ? " rte" : "",
              c->shaderRoundingModeRTZFloat32 ? " rtz" : "");
+    fact_add(info, "float_controls.shaderFloatControls2", "%s",
+             !q->has_controls2 ? "unknown: " CONTROLS2_NAME " is missing"
+             : q->controls2.on ? "1"
+                               : "0");
     fact_add(info, "float_controls.denormBehaviorIndependence", "%s",
              independence(c->denormBehaviorIndependence));
     fact_add(info, "float_controls.roundingModeIndependence", "%s",
@@ -361,6 +392,45 @@ static void facts_limits(ds4_vk_device_info *info, const struct query *q) {
     fact_add(info, "max_workgroup_count", "%u,%u,%u", l->maxComputeWorkGroupCount[0],
              l->maxComputeWorkGroupCount[1], l->maxComputeWorkGroupCount[2]);
     fact_add(info, "max_memory_allocations", "%u", l->maxMemoryAllocationCount);
+    fact_add(info, "max_bound_storage_buffers", "%u", l->maxPerStageDescriptorStorageBuffers);
+    fact_add(info, "max_push_constants_bytes", "%u", l->maxPushConstantsSize);
+    fact_add(info, "min_storage_buffer_alignment_bytes", "%llu",
+             (unsigned long long)l->minStorageBufferOffsetAlignment);
+    fact_add(info, "non_coherent_atom_bytes", "%llu",
+             (unsigned long long)l->nonCoherentAtomSize);
+    fact_add(info, "timestamp_period_ns", "%g", (double)l->timestampPeriod);
+}
+
+static void facts_heaps(ds4_vk_device_info *info, const struct query *q) {
+    for (uint32_t i = 0; i < q->memory.memoryHeapCount; i++) {
+        char key[32], types[128] = "";
+        for (uint32_t t = 0; t < q->memory.memoryTypeCount; t++) {
+            const VkMemoryType *m = &q->memory.memoryTypes[t];
+            size_t n = strlen(types);
+            if (m->heapIndex == i && n + 8 < sizeof types)
+                snprintf(types + n, sizeof types - n, " 0x%x", m->propertyFlags);
+        }
+        snprintf(key, sizeof key, "heap.%u", i);
+        fact_add(info, key, "%llu bytes%s, types%s",
+                 (unsigned long long)q->memory.memoryHeaps[i].size,
+                 q->memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT
+                     ? ", device local"
+                     : "",
+                 types);
+    }
+}
+
+static void facts_subgroups(ds4_vk_device_info *info, const struct query *q) {
+    fact_add(info, "subgroup_size", "%u", q->subgroup.subgroupSize);
+    fact_add(info, "subgroup_operations", "0x%x", q->subgroup.supportedOperations);
+    fact_add(info, "subgroup_stages", "0x%x", q->subgroup.supportedStages);
+    if (!q->has_sizes) {
+        fact_add(info, "subgroup_size_control", "unknown: the extension is missing");
+        return;
+    }
+    fact_add(info, "subgroup_size_min", "%u", q->sizes.minSubgroupSize);
+    fact_add(info, "subgroup_size_max", "%u", q->sizes.maxSubgroupSize);
+    fact_add(info, "subgroup_size_stages", "0x%x", q->sizes.requiredSubgroupSizeStages);
 }
 
 static void facts_caps(ds4_vk_device_info *info, uint32_t caps) {
@@ -403,7 +473,11 @@ static void info_fill(ds4_vk_device_info *info, const struct query *q) {
     fact_add(info, "driver", "%s", q->has_driver ? q->driver.driverName : "unknown");
     fact_add(info, "driver_info", "%s", q->has_driver ? q->driver.driverInfo : "unknown");
     fact_add(info, "driver_version", "0x%08x", p->driverVersion);
-    fact_add(info, "subgroup_size", "%u", q->subgroup.subgroupSize);
+    if (q->has_driver)
+        fact_add(info, "conformance", "%u.%u.%u.%u", q->driver.conformanceVersion.major,
+                 q->driver.conformanceVersion.minor, q->driver.conformanceVersion.subminor,
+                 q->driver.conformanceVersion.patch);
+    facts_subgroups(info, q);
     fact_add(info, "cooperative_matrix", "%s",
              has_extension(q, "VK_KHR_cooperative_matrix")  ? "VK_KHR_cooperative_matrix"
              : has_extension(q, "VK_NV_cooperative_matrix") ? "VK_NV_cooperative_matrix"
@@ -411,6 +485,7 @@ static void info_fill(ds4_vk_device_info *info, const struct query *q) {
     facts_shapes(info, &q->shapes);
     facts_caps(info, query_caps(q));
     facts_limits(info, q);
+    facts_heaps(info, q);
     facts_controls(info, q);
 }
 
@@ -531,12 +606,14 @@ ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds
     if (opt->validation) TRY(messenger_new(d, err));
     TRY(choose(d, opt->device, &q, err));
     d->limits = q.properties.properties.limits;
+    d->controls = q.controls;
     d->caps = query_caps(&q);
     d->subgroup = q.subgroup.subgroupSize, d->coop = q.shapes;
     vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memory);
     d->mapped = !opt->staged && can_map(d, q.properties.properties.deviceType);
     info_fill(&d->info, &q);
     fact_add(&d->info, "memory", "%s", d->mapped ? "mapped" : "staged");
+    if (opt->wrong) fact_add(&d->info, "falsified", "%s", opt->wrong);
     fact_add(&d->info, "validation", "%s", opt->validation ? "on" : "off");
     TRY(logical_new(d, &q, err));
     *out = d, d = NULL;

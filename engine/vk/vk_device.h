@@ -56,6 +56,7 @@ typedef struct ds4_vk_device {
     uint32_t queue_family;
     VkPhysicalDeviceLimits limits;
     VkPhysicalDeviceMemoryProperties memory;
+    VkPhysicalDeviceFloatControlsProperties controls; /* zeros where the driver says nothing */
     uint32_t caps;     /* DS4_VK_CAP_BIT of everything that kernels may use */
     uint32_t subgroup; /* invocations of a subgroup */
     ds4_vk_coop coop;  /* its cooperative matrices */

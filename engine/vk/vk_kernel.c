@@ -763,12 +763,14 @@ ds4_vk_built ds4_vk_kernels_built(const ds4_vk_kernels *k) { return k->built; }
 
 const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k) { return k->cache.outcome; }
 
-bool ds4_vk_kernels_fact(const ds4_vk_kernels *k, uint32_t i, const char **key,
+bool ds4_vk_kernels_fact(const ds4_vk_kernels *k, uint32_t i, bool all, const char **key,
                          const char **value) {
     for (uint32_t j = 0; j < k->n_kernel; j++)
         for (uint32_t safe = 0; safe < 2; safe++) {
             const struct build *b = &k->kernel[j].build[safe];
-            if (!b->module || i-- > 0) continue;
+            const ds4_vk_row *r = &k->kernel[j].row;
+            bool own = code_words(r, safe) && !(safe && r->code[0] == r->code[1]);
+            if (!(b->module || (all && own)) || i-- > 0) continue;
             *key = b->key, *value = b->digest;
             return true;
         }

@@ -113,8 +113,8 @@ ds4_status ds4_vk_kernels_fused_pipeline(ds4_vk_kernels *k, uint32_t fused,
 const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k);
 
 /* "spirv.<op>__<row>" (with ".safe" appended for the SAFE build) and the 128-bit xxh3 of its
- * bytes, for the i-th module that a pipeline was made of. */
-bool ds4_vk_kernels_fact(const ds4_vk_kernels *k, uint32_t i, const char **key,
+ * bytes, for the i-th module that a pipeline was made of, or of all. */
+bool ds4_vk_kernels_fact(const ds4_vk_kernels *k, uint32_t i, bool all, const char **key,
                          const char **value);
 
 #endif

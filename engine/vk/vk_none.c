@@ -16,6 +16,11 @@ const char *ds4_vk_left_out(uint32_t i, const char **reason) {
     return NULL;
 }
 
+const char *ds4_vk_unfit(const ds4_backend *b) {
+    (void)b;
+    return NULL;
+}
+
 ds4_status ds4_vk_device_list(ds4_vk_device_info **out, uint32_t *n, ds4_err *err) {
     (void)out, (void)n;
     return absent(err);
