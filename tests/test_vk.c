@@ -244,6 +244,40 @@ static void test_call_past_the_group_limit_is_split(void **state) {
     check_strict(device(MAPPED), 65536 + 3, 2, false);
 }
 
+/* Both directions, with whole and partial groups in the last dispatch of each. */
+static void test_call_past_the_group_limit_is_split_in_x_and_y(void **state) {
+    const ds4_vk_options opt = {.device = -1, .max_group = 2};
+    struct ds4_args_matmul args = {.n_tok = 18, .n_in = 24, .n_out = 300};
+    float w[300 * 24], x[18 * 24], want[18 * 300], got[18 * 300];
+    ds4_backend *b = NULL;
+    ds4_buf *buf[3] = {NULL};
+    ds4_err *err;
+    (void)state, (void)device(MAPPED);
+    args.row_bytes = args.n_in * 4, args.x_stride = args.n_in, args.group_rows = args.n_out;
+    fill_floats(w, 300 * 24, 3), fill_floats(x, 18 * 24, 4);
+    OK(ds4_vk_open(&b, &opt, err));
+    OK(b->ops->buf_weight(b, &buf[0], w, sizeof w, "w", err));
+    OK(b->ops->buf_new(b, &buf[1], sizeof x, DS4_TYPE_F32, err));
+    OK(b->ops->buf_new(b, &buf[2], sizeof got, DS4_TYPE_F32, err));
+    OK(b->ops->buf_write(b, buf[1], 0, x, sizeof x, err));
+    ds4_call call = {.tap = DS4_TAP_q_low,
+                     .args = &args,
+                     .args_bytes = sizeof args,
+                     .bind = {buf[0], buf[1], buf[2]},
+                     .n_bind = 3,
+                     .wtype = DS4_TYPE_F32,
+                     .n_elem = 18 * 300};
+    ds4_ref_call ref = {.args = &args, .bind = {w, x, want}, .wtype = DS4_TYPE_F32};
+    uint32_t grid[3];
+    ds4_op_grid(DS4_OP_matmul, &args, grid);
+    ds4_op_reference(DS4_OP_matmul, &ref, (ds4_box){0, grid[0], 0, grid[1]});
+    OK(b->ops->call(b, &call, 0, err));
+    OK(b->ops->buf_read(b, buf[2], 0, got, sizeof got, err));
+    assert_memory_equal(got, want, sizeof got);
+    for (int i = 0; i < 3; i++) b->ops->buf_free(b, buf[i]);
+    b->ops->close(b);
+}
+
 /* y = norm(x), x = norm(y), ... more often than a batch holds: order and barriers across
  * batches. */
 static void test_call_chain_longer_than_a_batch_keeps_order(void **state) {
@@ -552,6 +586,7 @@ int main(void) {
         cmocka_unit_test(test_buffer_past_the_binding_limit_names_both_sizes),
         cmocka_unit_test(test_call_strict_equals_reference),
         cmocka_unit_test(test_call_past_the_group_limit_is_split),
+        cmocka_unit_test(test_call_past_the_group_limit_is_split_in_x_and_y),
         cmocka_unit_test(test_call_chain_longer_than_a_batch_keeps_order),
         cmocka_unit_test(test_call_with_wrong_bindings_is_refused),
         cmocka_unit_test(test_facts_name_the_kernels_that_ran),

@@ -15,7 +15,9 @@ typedef struct ds4_vk_options {
                         else the first fit one */
     bool validation; /* validation layers on; a warning or an error fails the next sync */
     bool staged;     /* never map device memory, even where the device could (tests) */
-    bool no_replay;  /* record every submission (vk_graph.h) */
+    uint32_t
+        max_group;  /* most groups of a dispatch in each direction (tests); 0: the device's */
+    bool no_replay; /* record every submission (vk_graph.h) */
     const char *cache_dir; /* folder of compiled pipelines (vk_cache.h); NULL: none */
     bool describe;         /* open also what cannot run strict rows; facts name every module */
     const char *wrong;     /* vk_float.h: a measured property to falsify (tests); NULL: none */

@@ -606,6 +606,8 @@ ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds
     if (opt->validation) TRY(messenger_new(d, err));
     TRY(choose(d, opt->device, &q, err));
     d->limits = q.properties.properties.limits;
+    for (uint32_t i = 0; i < 3 && opt->max_group; i++)
+        d->limits.maxComputeWorkGroupCount[i] = opt->max_group;
     d->controls = q.controls;
     d->caps = query_caps(&q);
     d->subgroup = q.subgroup.subgroupSize, d->coop = q.shapes;
