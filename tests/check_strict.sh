@@ -5,12 +5,6 @@
 # that measures float arithmetic, must carry NoContraction as well. Usage: check_strict.sh FOLDER_OF_SPV (the build's kernels folder).
 set -eu
 dir=${1:?usage: check_strict.sh FOLDER_OF_SPV}
-if ! command -v spirv-dis >/dev/null; then
-    echo "SKIP: check_strict.sh: no spirv-dis"
-    [ "${REQUIRE_GPU:-0}" != 1 ]
-    exit
-fi
-
 # check FILE STRICT: prints offending instructions; fails when there are any.
 check() {
     spirv-dis --raw-id "$1" | awk -v file="$1" -v strict="$2" '
