@@ -81,7 +81,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps demo demo-run test test-run check bench-flash check-bits check-browser check-debian13 \
-        check-format check-gpu check-math check-math-run check-routes check-tables check-tokenizer check-validation format \
+        check-format check-gpu check-kill check-math check-math-run check-routes check-tables check-tokenizer check-validation format \
         digests man clean
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -17,13 +17,14 @@ typedef struct ds4_engine ds4_engine;
 typedef struct ds4_session ds4_session;
 
 typedef struct ds4_engine_options {
-    const char *engine;     /* "ref", "ref64" or "vk" */
-    uint32_t n_thread;      /* 0: one per online CPU */
-    const char *simd;       /* SIMD path of ref; NULL: DS4_SIMD, or the widest that runs */
-    uint64_t noise_seed;    /* of the rows with noise (plans noise-order, noise-round) */
-    int32_t device;         /* index of the Vulkan device; -1: the first that is fit */
-    bool validation;        /* Vulkan validation layers on, their messages are errors */
-    bool allow_unknown_env; /* accept DS4_ variables that nothing here knows */
+    const char *engine;        /* "ref", "ref64" or "vk" */
+    uint32_t n_thread;         /* 0: one per online CPU */
+    const char *simd;          /* SIMD path of ref; NULL: DS4_SIMD, or the widest that runs */
+    uint64_t noise_seed;       /* of the rows with noise (plans noise-order, noise-round) */
+    int32_t device;            /* index of the Vulkan device; -1: the first that is fit */
+    const char *device_memory; /* most Vulkan memory to use, "8G"; NULL: what the device has */
+    bool validation;           /* Vulkan validation layers on, their messages are errors */
+    bool allow_unknown_env;    /* accept DS4_ variables that nothing here knows */
 } ds4_engine_options;
 
 /* Opens a backend alone, by opt->engine. Owns: the caller ends it with ops->close. */

@@ -36,7 +36,9 @@ static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_
                                       .validation = opt->validation,
                                       .wrong = ds4_setting("DS4_VK_WRONG"),
                                       .no_replay = !replay,
-                                      .cache_dir = ds4_setting("DS4_PIPELINE_CACHE")},
+                                      .cache_dir = ds4_setting("DS4_PIPELINE_CACHE"),
+                                      .memory = opt->device_memory,
+                                      .limits = ds4_setting("DS4_VK_LIMITS")},
                     err));
 out:
     return st;
@@ -57,6 +59,11 @@ ds4_status ds4_backend_open(ds4_backend **out, const ds4_engine_options *opt, ds
                        "engine: found \"%s\", wanted ref, ref64 or vk", opt->engine);
 }
 
+/* Matrices that the engine need not hold all at once. */
+static bool is_experts(const ds4_engine *e, const ds4_weight *w) {
+    return w->tensor && w->n_mat > 1 && e->backend->ops->buf_experts;
+}
+
 /* A vector becomes f32 with every value past ds4_fz, followed by the same values as stored, for
  * the rows that flush nothing; a matrix or table stays as it is stored. */
 static ds4_status load_weight(ds4_engine *e, ds4_buf **out, const ds4_weight *w, ds4_err *err) {
@@ -71,6 +78,11 @@ static ds4_status load_weight(ds4_engine *e, ds4_buf **out, const ds4_weight *w,
     if (w->n_in > DS4_MAX_ROW)
         RAISE(DS4_ERR_FORMAT, "%s: rows of %u elements, at most %d are supported", name,
               w->n_in, DS4_MAX_ROW);
+    if (is_experts(e, w)) {
+        TRY(e->backend->ops->buf_experts(e->backend, out, t->data, (size_t)t->n_bytes, w->n_mat,
+                                         name, err));
+        goto out;
+    }
     if (t->n_dim > 1) {
         TRY(e->backend->ops->buf_weight(e->backend, out, t->data, (size_t)t->n_bytes, name,
                                         err));
@@ -107,8 +119,35 @@ out:
     return st;
 }
 
+static void count_weight(const ds4_engine *e, ds4_need *need, const ds4_weight *w) {
+    if (!w->tensor) return;
+    const uint64_t n = w->tensor->n_dim > 1 ? w->tensor->n_bytes : 8 * w->tensor->n_elem;
+    if (!is_experts(e, w)) {
+        need->weights += n;
+        return;
+    }
+    need->experts += n;
+    if (n / w->n_mat > need->expert) need->expert = n / w->n_mat;
+}
+
+/* Whether the weights can be held at all. */
+static ds4_status check_room(ds4_engine *e, ds4_err *err) {
+    ds4_need need = {0};
+    if (!e->backend->ops->room) return DS4_OK;
+#define COUNT(field, name) count_weight(e, &need, &e->weights.field);
+    DS4_GLOBAL_WEIGHTS(COUNT)
+#undef COUNT
+    for (uint32_t il = 0; il < e->config.n_layer; il++) {
+#define COUNT(field, name) count_weight(e, &need, &e->weights.layer[il].field);
+        DS4_LAYER_WEIGHTS(COUNT)
+#undef COUNT
+    }
+    return e->backend->ops->room(e->backend, &need, err);
+}
+
 static ds4_status load_bufs(ds4_engine *e, ds4_err *err) {
     ds4_status st = DS4_OK;
+    TRY(check_room(e, err));
 #define LOAD(field, name) TRY(load_weight(e, &e->bufs.field, &e->weights.field, err));
     DS4_GLOBAL_WEIGHTS(LOAD)
 #undef LOAD

@@ -23,6 +23,7 @@ struct ds4_forward {
     ds4_layer_kv cache[DS4_MAX_LAYER];
     ds4_buf *logits;               /* [cap_logits][n_vocab] */
     uint32_t n_logits, cap_logits; /* n_logits: rows that the last head filled */
+    uint64_t *count;               /* not NULL: buffers are counted, none is made */
     void *readback;                /* one tap of one batch */
     size_t n_readback;
     const ds4_batch *batch; /* the one being evaluated */
@@ -565,6 +566,10 @@ static ds4_status new_typed(ds4_forward *f, ds4_buf **out, uint64_t n_row, uint6
         return ds4_err_set(err, DS4_ERR_MEMORY, DS4_HERE,
                            "buffer of %llu x %llu elements is too large",
                            (unsigned long long)n_row, (unsigned long long)n_col);
+    if (f->count) {
+        *f->count += bytes ? bytes : 4;
+        return DS4_OK;
+    }
     return f->b->ops->buf_new(f->b, out, bytes ? bytes : 4, type, err);
 }
 
@@ -725,28 +730,44 @@ static uint32_t most_compressed(const ds4_config *c, uint32_t n_ctx) {
     return most;
 }
 
+/* Makes every buffer; need not NULL: only counts their bytes. */
+static ds4_status new_buffers(ds4_forward *f, ds4_need *need, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const ds4_config *c = f->c;
+    const uint64_t D = c->n_embd, S = c->n_hc, M = 2 * S + S * S,
+                   Hd = (uint64_t)c->n_head * c->d_head;
+    const uint32_t row = c->d_head > c->d_idx ? c->d_head : c->d_idx, lane = 2 * row;
+
+    f->count = need ? &need->activations : NULL;
+#define F32(name, n) TRY(new_typed(f, &f->name, f->n_chunk, (n), DS4_TYPE_F32, err));
+#define I32(name, n) TRY(new_typed(f, &f->name, f->n_chunk, (n), DS4_TYPE_I32, err));
+#include "engine/activations.def"
+#undef F32
+#undef I32
+    TRY(new_rows(f, &f->logits, 1, c->n_vocab, err));
+    f->count = need ? &need->kv : NULL;
+    for (uint32_t il = 0; il < c->n_layer; il++) TRY(new_layer(f, il, err));
+    f->cap_logits = 1;
+out:
+    f->count = NULL;
+    return st;
+}
+
 ds4_status ds4_forward_new(ds4_forward **out, ds4_backend *b, const ds4_config *cfg,
                            const ds4_weights *w, const ds4_model_bufs *m, uint32_t n_ctx,
                            uint32_t n_chunk, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_forward *f = NULL;
-    const ds4_config *c = cfg;
-    const uint64_t D = c->n_embd, S = c->n_hc, M = 2 * S + S * S,
-                   Hd = (uint64_t)c->n_head * c->d_head;
-    const uint32_t row = c->d_head > c->d_idx ? c->d_head : c->d_idx, lane = 2 * row;
+    ds4_need need = {0};
 
     TRY(ds4_mem_alloc(&f, 1, sizeof *f, err));
     f->b = b, f->c = cfg, f->w = w, f->m = m, f->n_ctx = n_ctx, f->n_chunk = n_chunk;
-    f->raw_cap = c->window + n_chunk;
-    f->n_score = c->window + most_compressed(c, n_ctx);
+    f->raw_cap = cfg->window + n_chunk;
+    f->n_score = cfg->window + most_compressed(cfg, n_ctx);
     f->n_idx_row = n_ctx / 4 + 1;
-#define F32(name, n) TRY(new_typed(f, &f->name, n_chunk, (n), DS4_TYPE_F32, err));
-#define I32(name, n) TRY(new_typed(f, &f->name, n_chunk, (n), DS4_TYPE_I32, err));
-#include "engine/activations.def"
-#undef F32
-#undef I32
-    TRY(hold_logits(f, 1, err));
-    for (uint32_t il = 0; il < c->n_layer; il++) TRY(new_layer(f, il, err));
+    TRY(new_buffers(f, &need, err));
+    if (b->ops->room) TRY(b->ops->room(b, &need, err));
+    TRY(new_buffers(f, NULL, err));
     *out = f, f = NULL;
 out:
     ds4_forward_free(f);

@@ -27,6 +27,7 @@ static const char *const settings[] = {
     "DS4_VK_REPLAY",      /* boolean, on by default: command buffers are submitted again */
     "DS4_VK_WRONG",       /* a measured property of the device to falsify, vk_float.h */
     "DS4_PIPELINE_CACHE", /* folder of compiled Vulkan pipelines; unset: none is kept */
+    "DS4_VK_LIMITS",      /* a smaller or failing Vulkan device, engine/vk/vk_limits.h */
 };
 
 int ds4_variant_find(const char *name) {

@@ -53,7 +53,7 @@ static void clear_environment(void) {
         unsetenv(ds4_variant_table[v].alias);
     }
     unsetenv("DS4_THREADS"), unsetenv("DS4_DEVICE"), unsetenv("DS4_VALIDATION");
-    unsetenv("DS4_PIPELINE_CACHE");
+    unsetenv("DS4_PIPELINE_CACHE"), unsetenv("DS4_VK_LIMITS");
     unsetenv("DS4_NO_SUCH"), unsetenv("DS4_");
 }
 

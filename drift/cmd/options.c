@@ -64,6 +64,7 @@ enum {
     KEY_SEED,
     KEY_CHUNK,
     KEY_DEVICE,
+    KEY_MEMORY,
     KEY_VALIDATION,
     KEY_UNKNOWN,
     KEY_TOKENIZER,
@@ -108,6 +109,10 @@ static const struct argp_option engine_options[] = {
     {"chunk", KEY_CHUNK, "N", 0, "most tokens per prefill batch (default 64)", 1},
     {"device", KEY_DEVICE, "N", 0,
      "Vulkan device number (default: the first fit one, or DS4_DEVICE)", 1},
+    {"device-memory", KEY_MEMORY, "SIZE", 0,
+     "most Vulkan device memory to use, such as 8G (default: what the device has); experts that "
+     "find no room are brought in when they are selected",
+     1},
     {"validation", KEY_VALIDATION, 0, 0,
      "Vulkan validation layers on; their messages are errors", 1},
     {"allow-unknown-env", KEY_UNKNOWN, 0, 0, "accept DS4_ variables that nothing here knows",
@@ -173,6 +178,9 @@ static error_t parse_engine(int key, char *arg, struct argp_state *s) {
         return 0;
     case KEY_DEVICE:
         o->device = (int32_t)cmd_number(s, "--device", arg, 255);
+        return 0;
+    case KEY_MEMORY:
+        o->device_memory = arg;
         return 0;
     case KEY_VALIDATION:
         o->validation = true;
@@ -280,6 +288,7 @@ ds4_status cmd_engine_open(ds4_engine **e, ds4_plan **plan, const cmd_engine *o,
                              .simd = o->simd,
                              .noise_seed = o->noise_seed,
                              .device = o->device,
+                             .device_memory = o->device_memory,
                              .validation = o->validation,
                              .allow_unknown_env = o->allow_unknown_env};
 

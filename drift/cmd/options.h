@@ -18,7 +18,7 @@ typedef struct cmd_list {
 bool cmd_list_add(cmd_list *l, const char *s);
 
 /* -m, --tokenizer, --pre, --engine, --plan, --set, --route, --profile, --simd, --threads,
- * --noise-seed, --chunk, --device, --validation, --allow-unknown-env */
+ * --noise-seed, --chunk, --device, --device-memory, --validation, --allow-unknown-env */
 typedef struct cmd_engine {
     const char *model, *tokenizer, *engine, *plan;
     ds4_pre pre;
@@ -29,6 +29,7 @@ typedef struct cmd_engine {
     uint32_t n_thread, n_chunk;
     uint64_t noise_seed;
     int32_t device;
+    const char *device_memory; /* text; NULL: what the device has */
     bool validation, allow_unknown_env;
 } cmd_engine;
 extern const struct argp cmd_engine_argp; /* input: cmd_engine */

@@ -13,7 +13,8 @@ typedef enum ds4_status {
     DS4_ERR_FORMAT,      /* bytes that break their format                      exit 65 */
     DS4_ERR_IO,          /* the operating system refused a read or a write     exit 74 */
     DS4_ERR_MEMORY,      /* an allocation failed                               exit 74 */
-    DS4_ERR_ENVIRONMENT, /* no device, or a device that breaks strictness      exit 4  */
+    DS4_ERR_ENVIRONMENT, /* no device, or one that breaks strictness, is lost,
+                            hangs or is too small                              exit 4  */
     DS4_ERR_COMPARE,     /* two things that cannot be compared                 exit 2  */
     DS4_ERR_CANCELLED,   /* interrupted by the user                            exit 74 */
     DS4_ERR_INTERNAL     /* a broken promise of this program                   exit 74 */

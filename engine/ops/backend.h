@@ -34,6 +34,13 @@ typedef struct ds4_call {
     const char *refused; /* set by the backend: why the wanted row did not run */
 } ds4_call;
 
+/* Bytes that an engine will be asked for. */
+typedef struct ds4_need {
+    uint64_t weights;         /* without those of buf_experts */
+    uint64_t experts, expert; /* all of those; the largest matrix of them */
+    uint64_t kv, activations;
+} ds4_need;
+
 typedef struct ds4_row_info {
     const char *name;  /* "strict" at index 0; "f64" in ref64 */
     const char *cause; /* "NONE" or REASSOC FMA NARROW APPROX FLUSH SELECT, joined by "|" */
@@ -66,6 +73,13 @@ typedef struct ds4_backend_ops {
      * `name` is used in messages. */
     ds4_status (*buf_weight)(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
                              const char *name, ds4_err *err);
+    /* The same for n_mat matrices of one size, of which a call uses a few: the engine need not
+     * hold all of them at once. NULL: buf_weight. */
+    ds4_status (*buf_experts)(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
+                              uint32_t n_mat, const char *name, ds4_err *err);
+    /* DS4_ERR_ENVIRONMENT, saying how much of what is missing, when memory of these sizes could
+     * not be had beside what is in use. NULL: never. */
+    ds4_status (*room)(ds4_backend *b, const ds4_need *need, ds4_err *err);
     /* Offsets and sizes in bytes of 4-byte elements. Both wait for every call recorded before.
      */
     ds4_status (*buf_write)(ds4_backend *b, ds4_buf *buf, size_t off, const void *src, size_t n,

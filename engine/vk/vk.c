@@ -7,10 +7,12 @@
 #include "engine/ops/ops.h"
 #include "engine/vk/vk_buffer.h"
 #include "engine/vk/vk_ceiling.h"
+#include "engine/vk/vk_experts.h"
 #include "engine/vk/vk_float.h"
 #include "engine/vk/vk_fused.h"
 #include "engine/vk/vk_kernel.h"
 #include "engine/vk/vk_probe.h"
+#include "engine/vk/vk_split.h"
 
 enum { MAX_ORDER = 4 };
 
@@ -20,23 +22,35 @@ typedef struct ds4_vk {
     ds4_vk_graph *g;
     ds4_vk_kernels *k;
     ds4_vk_memory memory;
+    ds4_vk_split split;
     ds4_buf *dummy; /* stands in for inputs that a call leaves out */
     /* Facts that change while it is open. */
-    char messages[320], replay[96];
+    char messages[320], replay[96], parts[96], experts[160];
     struct {
         const ds4_vk_shape *shape;
         char key[64], text[256];
     } order[MAX_ORDER]; /* of the sums of each cooperative matrix that has run */
     uint32_t n_order;
     ds4_vk_float measured;
-    bool describe; /* facts name every module */
-    ds4_err unfit; /* with describe: why strict rows cannot run, or status DS4_OK */
+    bool describe;       /* facts name every module */
+    ds4_err unfit;       /* with describe: why strict rows cannot run, or status DS4_OK */
+    struct ds4_vk *left; /* next of left_behind */
 } ds4_vk;
+
+/* Devices that hung: closing them would wait for ever, or pull away what they may still write
+ * to. They end with the process; this keeps them reachable. One thread at a time, as all of a
+ * backend is. */
+static ds4_vk *left_behind;
 
 static void vk_close(ds4_backend *b) {
     ds4_vk *v = (ds4_vk *)b;
     if (!v) return;
+    if (v->g && !ds4_vk_graph_settle(v->g)) {
+        v->left = left_behind, left_behind = v;
+        return;
+    }
     if (v->g) {
+        ds4_vk_split_fini(&v->split);
         ds4_vk_buffer_free(&v->memory, v->dummy);
         ds4_vk_memory_fini(&v->memory);
     }
@@ -73,6 +87,17 @@ static size_t vk_buf_bytes(const ds4_backend *b, const ds4_buf *buf) {
 static ds4_status vk_buf_weight(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
                                 const char *name, ds4_err *err) {
     return ds4_vk_buffer_new(&((ds4_vk *)b)->memory, out, data, n, name, err);
+}
+
+static ds4_status vk_buf_experts(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
+                                 uint32_t n_mat, const char *name, ds4_err *err) {
+    return ds4_vk_experts_new(&((ds4_vk *)b)->memory, out, data, n, n_mat, name, err);
+}
+
+static ds4_status vk_room(ds4_backend *b, const ds4_need *need, ds4_err *err) {
+    ds4_vk_memory *m = &((ds4_vk *)b)->memory;
+    ds4_vk_experts_expect(m, need->weights + need->kv + need->activations, need->experts);
+    return ds4_vk_memory_check(m, need, err);
 }
 
 static ds4_status vk_buf_write(ds4_backend *b, ds4_buf *buf, size_t off, const void *src,
@@ -141,37 +166,59 @@ out:
     return st;
 }
 
-static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
+/* A ds4_vk_run; user: the ds4_vk. */
+static ds4_status run(void *user, const ds4_call *c, const uint64_t *off, uint32_t row,
+                      ds4_err *err) {
     ds4_status st = DS4_OK;
-    ds4_vk *v = (ds4_vk *)b;
+    ds4_vk *v = user;
     const ds4_op op = ds4_tap_table[c->tap].op;
     const ds4_vk_row *r = ds4_vk_kernels_row(v->k, op, row);
-    const char *refused = ds4_vk_kernels_refuses(v->k, c, row);
+    const uint32_t most = v->d->limits.maxStorageBufferRange;
     ds4_vk_dispatch d = {.n_bind = c->n_bind,
                          .writes = 1u << ds4_op_table[op].n_in,
                          .args = c->args,
                          .args_bytes = (uint32_t)c->args_bytes};
 
-    TRY(check_call(c, op, err));
-    if (!r || refused)
-        RAISE(DS4_ERR_INTERNAL, "%s: row %u was called although it refuses: %s",
-              ds4_tap_table[c->tap].name, row, refused ? refused : "no such row");
     ds4_op_grid(op, c->args, d.group);
     if (d.group[0] == 0 || d.group[1] == 0 || d.group[2] == 0) goto out;
     d.group[0] = div_up(d.group[0], r->per_x), d.group[1] = div_up(d.group[1], r->per_y);
-    for (uint32_t i = 0; i < c->n_bind; i++)
-        d.bind[i] = (c->bind[i] ? c->bind[i] : v->dummy)->buffer;
+    for (uint32_t i = 0; i < c->n_bind; i++) {
+        const ds4_buf *buf = c->bind[i] ? c->bind[i] : v->dummy;
+        d.bind[i] = buf->buffer;
+        d.off[i] = c->bind[i] && off ? off[i] : 0;
+        if (buf->n_padded - d.off[i] > most) d.n_bytes[i] = most;
+    }
     if (ds4_op_table[op].scratch >= 0) d.writes |= 1u << ds4_op_table[op].scratch;
     TRY(dispatch_all(v, &(work){&c, 1, row}, &d, err));
     for (uint32_t i = 0; i < c->n_bind; i++)
         if (c->bind[i]) c->bind[i]->serial = ds4_vk_graph_serial(v->g);
+    c->bind[c->n_bind - 1]->written = ++v->memory.clock;
+out:
+    return st;
+}
+
+static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_vk *v = (ds4_vk *)b;
+    const ds4_op op = ds4_tap_table[c->tap].op;
+    const char *refused = ds4_vk_kernels_refuses(v->k, c, row);
+
+    TRY(check_call(c, op, err));
+    if (refused)
+        RAISE(DS4_ERR_INTERNAL, "%s: row %u was called although it refuses: %s",
+              ds4_tap_table[c->tap].name, row, refused);
+    TRY(ds4_vk_split_needed(&v->split, c) ? ds4_vk_split_call(&v->split, c, row, err)
+                                          : run(v, c, NULL, row, err));
 out:
     return st;
 }
 
 static const char *vk_refuses_group(const ds4_backend *b, const char *row,
                                     const ds4_call *const *c, uint32_t n) {
-    return ds4_vk_kernels_refuses_fused(((const ds4_vk *)b)->k, ds4_vk_fused_find(row), c, n);
+    const ds4_vk *v = (const ds4_vk *)b;
+    for (uint32_t i = 0; i < n; i++)
+        if (ds4_vk_split_needed(&v->split, c[i])) return "its operands are bound in parts";
+    return ds4_vk_kernels_refuses_fused(v->k, ds4_vk_fused_find(row), c, n);
 }
 
 static ds4_status vk_call_group(ds4_backend *b, const char *row, const ds4_call *const *c,
@@ -180,7 +227,7 @@ static ds4_status vk_call_group(ds4_backend *b, const char *row, const ds4_call 
     ds4_vk *v = (ds4_vk *)b;
     const uint32_t fused = ds4_vk_fused_find(row);
     const ds4_vk_row *r = ds4_vk_kernels_fused(v->k, fused);
-    const char *refused = ds4_vk_kernels_refuses_fused(v->k, fused, c, n);
+    const char *refused = vk_refuses_group(b, row, c, n);
     uint8_t args[128] = {0};
     ds4_vk_dispatch d = {.args = args};
 
@@ -201,9 +248,11 @@ static ds4_status vk_call_group(ds4_backend *b, const char *row, const ds4_call 
     if (d.group[0] == 0 || d.group[1] == 0 || d.group[2] == 0) goto out;
     d.group[0] = div_up(d.group[0], r->per_x), d.group[1] = div_up(d.group[1], r->per_y);
     TRY(dispatch_all(v, &(work){c, n, fused}, &d, err));
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         for (uint32_t j = 0; j < c[i]->n_bind; j++)
             if (c[i]->bind[j]) c[i]->bind[j]->serial = ds4_vk_graph_serial(v->g);
+        c[i]->bind[c[i]->n_bind - 1]->written = ++v->memory.clock;
+    }
 out:
     return st;
 }
@@ -230,6 +279,23 @@ static const char *replay_text(ds4_vk *v) {
 
 static const char *cache_text(ds4_vk *v) { return ds4_vk_kernels_cache(v->k); }
 
+static const char *parts_text(ds4_vk *v) {
+    if (!v->split.n_call) return NULL;
+    snprintf(v->parts, sizeof v->parts, "%llu, in %llu parts",
+             (unsigned long long)v->split.n_call, (unsigned long long)v->split.n_part);
+    return v->parts;
+}
+
+static const char *experts_text(ds4_vk *v) {
+    const ds4_vk_experts *x = &v->memory.experts;
+    if (!x->n_miss) return NULL;
+    snprintf(v->experts, sizeof v->experts,
+             "%llu bytes, %llu misses, %llu hits, %u slots of %llu bytes",
+             (unsigned long long)x->n_streamed, (unsigned long long)x->n_miss,
+             (unsigned long long)x->n_hit, x->n_slot, (unsigned long long)x->slot_bytes);
+    return v->experts;
+}
+
 /* Probes the sums of each cooperative matrix that has run since the last time, by the first
  * row of matmul that has it. */
 static void find_orders(ds4_vk *v) {
@@ -255,11 +321,12 @@ static void find_orders(ds4_vk *v) {
 static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const char **value) {
     static const struct {
         const char *key;
-        const char *(*text)(ds4_vk *v);
+        const char *(*text)(ds4_vk *v); /* NULL: nothing to say yet */
     } use[] = {{"pipeline_cache", cache_text},
                {"validation_messages", messages_text},
-               {"submissions", replay_text}};
-    const uint32_t n_use = sizeof use / sizeof *use;
+               {"submissions", replay_text},
+               {"calls_in_parts", parts_text},
+               {"experts_streamed", experts_text}};
     const ds4_vk *v = (const ds4_vk *)b;
     const ds4_vk_device_info *info = &v->d->info;
     if (i < info->n_fact) {
@@ -267,17 +334,18 @@ static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const ch
         return true;
     }
     i -= info->n_fact;
-    if (i >= n_use) {
-        i -= n_use;
-        if (ds4_vk_float_fact(&v->measured, i, key, value)) return true;
-        i -= DS4_VK_FLOAT_N_FACT;
-        find_orders((ds4_vk *)b);
-        if (i >= v->n_order)
-            return ds4_vk_kernels_fact(v->k, i - v->n_order, v->describe, key, value);
-        *key = v->order[i].key, *value = v->order[i].text;
+    for (size_t k = 0; k < sizeof use / sizeof *use; k++) {
+        const char *text = use[k].text((ds4_vk *)b); /* it stands in the backend */
+        if (!text || i-- > 0) continue;
+        *key = use[k].key, *value = text;
         return true;
     }
-    *key = use[i].key, *value = use[i].text((ds4_vk *)b); /* the texts stand in the backend */
+    if (ds4_vk_float_fact(&v->measured, i, key, value)) return true;
+    i -= DS4_VK_FLOAT_N_FACT;
+    find_orders((ds4_vk *)b);
+    if (i >= v->n_order)
+        return ds4_vk_kernels_fact(v->k, i - v->n_order, v->describe, key, value);
+    *key = v->order[i].key, *value = v->order[i].text;
     return true;
 }
 
@@ -294,6 +362,8 @@ static const ds4_backend_ops vk_ops = {.name = "vk",
                                        .buf_free = vk_buf_free,
                                        .buf_bytes = vk_buf_bytes,
                                        .buf_weight = vk_buf_weight,
+                                       .buf_experts = vk_buf_experts,
+                                       .room = vk_room,
                                        .buf_write = vk_buf_write,
                                        .buf_read = vk_buf_read,
                                        .refuses = vk_refuses,
@@ -314,6 +384,7 @@ ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *er
     TRY(ds4_vk_device_open(&v->d, opt, err));
     TRY(ds4_vk_graph_new(&v->g, v->d, !opt->no_replay, err));
     ds4_vk_memory_init(&v->memory, v->d, v->g);
+    v->split = (ds4_vk_split){.m = &v->memory, .run = run, .user = v};
     TRY(ds4_vk_float_measure(&v->measured, v->d, v->g, opt->wrong, err));
     v->describe = opt->describe;
     st = ds4_vk_float_check(&v->measured, v->d->info.fact[0].value,

@@ -21,6 +21,8 @@ typedef struct ds4_vk_options {
     const char *cache_dir; /* folder of compiled pipelines (vk_cache.h); NULL: none */
     bool describe;         /* open also what cannot run strict rows; facts name every module */
     const char *wrong;     /* vk_float.h: a measured property to falsify (tests); NULL: none */
+    const char *memory;    /* device memory to use, "64M"; NULL: what there is */
+    const char *limits;    /* the grammar of vk_limits.h; NULL: the device as it is */
 } ds4_vk_options;
 
 /* Opens a device, reflects and checks every row of the manifest. opt may be NULL: first fit
@@ -28,7 +30,8 @@ typedef struct ds4_vk_options {
  *
  * Errors: DS4_ERR_ENVIRONMENT without a loader, driver or fit device, where a strict row needs
  * a feature that the device lacks or arithmetic that it was measured not to have, and always in
- * a build with VULKAN=0 (vk_none.c); DS4_ERR_USAGE for a device index past the last; DS4_ERR_IO
+ * a build with VULKAN=0 (vk_none.c); DS4_ERR_USAGE for a device index past the last
+ * and for limits that break their grammar; DS4_ERR_IO
  * for a cache_dir that cannot be written; DS4_ERR_INTERNAL when a row disagrees with its
  * SPIR-V. Owns: the caller ends *out with out->ops->close. */
 ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err);

@@ -12,7 +12,7 @@ ds4_status ds4_vk_fail(ds4_err *err, const char *origin, const char *what, VkRes
     case VK_ERROR_OUT_OF_HOST_MEMORY:
         return ds4_err_set(err, DS4_ERR_MEMORY, origin, "%s: the host is out of memory", what);
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:
-        return ds4_err_set(err, DS4_ERR_MEMORY, origin, "%s: the device is out of memory",
+        return ds4_err_set(err, DS4_ERR_ENVIRONMENT, origin, "%s: the device is out of memory",
                            what);
     case VK_ERROR_DEVICE_LOST:
         return ds4_err_set(err, DS4_ERR_ENVIRONMENT, origin,
@@ -33,6 +33,29 @@ ds4_status ds4_vk_fail(ds4_err *err, const char *origin, const char *what, VkRes
     default:
         return ds4_err_set(err, DS4_ERR_INTERNAL, origin, "%s: VkResult %d", what, (int)r);
     }
+}
+
+VkResult ds4_vk_allocate(ds4_vk_device *d, const VkMemoryAllocateInfo *info,
+                         VkDeviceMemory *out) {
+    if (++d->n_alloc == d->forced.fail_alloc) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    return vkAllocateMemory(d->device, info, NULL, out);
+}
+
+VkResult ds4_vk_submit(ds4_vk_device *d, const VkSubmitInfo *info, VkFence fence) {
+    if (++d->n_submit == d->forced.fail_submit) return VK_ERROR_DEVICE_LOST;
+    return vkQueueSubmit(d->queue, 1, info, fence);
+}
+
+uint32_t ds4_vk_timeout_s(const ds4_vk_device *d) {
+    return d->forced.timeout ? (uint32_t)d->forced.timeout : DS4_VK_TIMEOUT_S;
+}
+
+VkResult ds4_vk_wait(ds4_vk_device *d, VkFence fence) {
+    d->n_wait++;
+    if (d->n_wait == d->forced.fail_wait) return VK_ERROR_DEVICE_LOST;
+    if (d->forced.hang_wait && d->n_wait >= d->forced.hang_wait) return VK_TIMEOUT;
+    return vkWaitForFences(d->device, 1, &fence, VK_TRUE,
+                           (uint64_t)ds4_vk_timeout_s(d) * 1000000000u);
 }
 
 static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(
@@ -595,6 +618,38 @@ static bool can_map(const ds4_vk_device *d, VkPhysicalDeviceType type) {
     return false;
 }
 
+/* How much device memory to use: what the driver says is free, else the heap; less where that
+ * is wanted. */
+static ds4_status choose_heap(ds4_vk_device *d, const struct query *q,
+                              const ds4_vk_options *opt, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 p = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2, .pNext = &budget};
+    const VkMemoryPropertyFlags host =
+        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    uint32_t type = ds4_vk_device_memory_type(d, UINT32_MAX, d->mapped ? host : 0,
+                                              VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+    const char *by = "heap";
+    uint64_t wanted = d->forced.heap;
+
+    if (type == UINT32_MAX)
+        RAISE(DS4_ERR_ENVIRONMENT, "the device has no memory of the needed type");
+    if (opt->memory) TRY(ds4_vk_size_parse(&wanted, "--device-memory", opt->memory, err));
+    d->heap = d->memory.memoryTypes[type].heapIndex;
+    d->heap_bytes = d->memory.memoryHeaps[d->heap].size;
+    if (has_extension(q, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME)) {
+        vkGetPhysicalDeviceMemoryProperties2(d->physical, &p);
+        d->heap_bytes = budget.heapBudget[d->heap], by = "free";
+    }
+    if (wanted && wanted < d->heap_bytes) d->heap_bytes = wanted, by = "limited";
+    fact_add(&d->info, "device_memory_bytes", "%llu (%s)", (unsigned long long)d->heap_bytes,
+             by);
+out:
+    return st;
+}
+
 ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_vk_device *d = NULL;
@@ -602,6 +657,7 @@ ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds
 
     TRY(ds4_mem_alloc(&d, 1, sizeof *d, err));
     pthread_mutex_init(&d->lock, NULL);
+    TRY(ds4_vk_limits_parse(&d->forced, opt->limits, err));
     TRY(instance_new(&d->instance, opt->validation ? d : NULL, err));
     if (opt->validation) TRY(messenger_new(d, err));
     TRY(choose(d, opt->device, &q, err));
@@ -609,14 +665,19 @@ ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds
     for (uint32_t i = 0; i < 3 && opt->max_group; i++)
         d->limits.maxComputeWorkGroupCount[i] = opt->max_group;
     d->controls = q.controls;
+    if (d->forced.range && d->forced.range < d->limits.maxStorageBufferRange)
+        d->limits.maxStorageBufferRange = (uint32_t)d->forced.range;
     d->caps = query_caps(&q);
     d->subgroup = q.subgroup.subgroupSize, d->coop = q.shapes;
     vkGetPhysicalDeviceMemoryProperties(d->physical, &d->memory);
-    d->mapped = !opt->staged && can_map(d, q.properties.properties.deviceType);
+    d->mapped =
+        !opt->staged && !d->forced.stage && can_map(d, q.properties.properties.deviceType);
     info_fill(&d->info, &q);
     fact_add(&d->info, "memory", "%s", d->mapped ? "mapped" : "staged");
     if (opt->wrong) fact_add(&d->info, "falsified", "%s", opt->wrong);
     fact_add(&d->info, "validation", "%s", opt->validation ? "on" : "off");
+    if (opt->limits && *opt->limits) fact_add(&d->info, "vk_limits", "%s", opt->limits);
+    TRY(choose_heap(d, &q, opt, err));
     TRY(logical_new(d, &q, err));
     *out = d, d = NULL;
 out:

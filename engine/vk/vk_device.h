@@ -6,6 +6,7 @@
 
 #include "engine/vk/vk.h"
 #include "engine/vk/vk_coop.h"
+#include "engine/vk/vk_limits.h"
 
 /* SPIR-V capabilities that a kernel may declare: name, number, what a device without it lacks.
  * A module that declares any other is refused. Those of subgroups stand first. */
@@ -47,6 +48,8 @@ typedef enum ds4_vk_cap {
 #define DS4_VK_CAP_BIT(id) (1u << DS4_VK_CAP_##id)
 #define DS4_VK_CAP_SUBGROUP ((1u << DS4_VK_CAP_FLOAT16) - 1u)
 
+#define DS4_VK_TIMEOUT_S 600 /* of a wait, unless forced */
+
 typedef struct ds4_vk_device {
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
@@ -54,14 +57,18 @@ typedef struct ds4_vk_device {
     VkDevice device;
     VkQueue queue;
     uint32_t queue_family;
-    VkPhysicalDeviceLimits limits;
+    VkPhysicalDeviceLimits limits; /* maxStorageBufferRange: not past forced.range */
+    ds4_vk_limits forced;
+    uint64_t n_alloc, n_submit, n_wait; /* so far, for forced failures */
     VkPhysicalDeviceMemoryProperties memory;
     VkPhysicalDeviceFloatControlsProperties controls; /* zeros where the driver says nothing */
-    uint32_t caps;     /* DS4_VK_CAP_BIT of everything that kernels may use */
-    uint32_t subgroup; /* invocations of a subgroup */
-    ds4_vk_coop coop;  /* its cooperative matrices */
-    uint32_t n_memory; /* live allocations; the device limits their number */
-    bool mapped;       /* buffers live in memory that is mapped, else they are staged */
+    uint32_t caps;       /* DS4_VK_CAP_BIT of everything that kernels may use */
+    uint32_t subgroup;   /* invocations of a subgroup */
+    ds4_vk_coop coop;    /* its cooperative matrices */
+    uint32_t n_memory;   /* live allocations; the device limits their number */
+    bool mapped;         /* buffers live in memory that is mapped, else they are staged */
+    uint32_t heap;       /* where buffers live */
+    uint64_t heap_bytes; /* how much of it to use */
     ds4_vk_device_info info;
     pthread_mutex_t lock; /* the messenger may be called from any thread */
     uint32_t n_message;
@@ -80,8 +87,16 @@ uint32_t ds4_vk_device_messages(const ds4_vk_device *d, char *text, size_t n);
 uint32_t ds4_vk_device_memory_type(const ds4_vk_device *d, uint32_t allowed,
                                    VkMemoryPropertyFlags want, VkMemoryPropertyFlags like);
 
-/* Turns a VkResult into a status and a message: memory, environment (device lost, no driver,
- * time out) or internal. */
+/* The calls that can fail for want of a working device; forced failures happen here. */
+VkResult ds4_vk_allocate(ds4_vk_device *d, const VkMemoryAllocateInfo *info,
+                         VkDeviceMemory *out);
+VkResult ds4_vk_submit(ds4_vk_device *d, const VkSubmitInfo *info, VkFence fence);
+/* VK_TIMEOUT after ds4_vk_timeout_s. */
+VkResult ds4_vk_wait(ds4_vk_device *d, VkFence fence);
+uint32_t ds4_vk_timeout_s(const ds4_vk_device *d);
+
+/* Turns a VkResult into a status and a message: memory (the host's), environment (device lost,
+ * its memory full, no driver, time out) or internal. */
 ds4_status ds4_vk_fail(ds4_err *err, const char *origin, const char *what, VkResult r);
 
 /* Like TRY, for calls that return a VkResult. */

@@ -46,7 +46,7 @@ struct ds4_vk_graph {
     struct slot slot[DS4_VK_BATCH_CALLS];
     uint64_t serial, done; /* lists are numbered from 1; serial is that of `list` */
     ds4_vk_graph_stats stats;
-    bool broken;
+    bool broken, hung; /* hung: broken by a wait that took too long */
 };
 
 static ds4_status layout_new(ds4_vk_graph *g, ds4_err *err) {
@@ -115,7 +115,7 @@ static ds4_status slots_new(ds4_vk_graph *g, ds4_err *err) {
     alloc.allocationSize = need.size;
     alloc.memoryTypeIndex = ds4_vk_device_memory_type(g->d, need.memoryTypeBits, host,
                                                       VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
-    TRYVK("argument memory", vkAllocateMemory(g->d->device, &alloc, NULL, &g->slots_memory));
+    TRYVK("argument memory", ds4_vk_allocate(g->d, &alloc, &g->slots_memory));
     g->d->n_memory++;
     TRYVK("argument memory", vkBindBufferMemory(g->d->device, g->slots, g->slots_memory, 0));
     TRYVK("argument memory",
@@ -172,7 +172,7 @@ static void record_free(ds4_vk_graph *g, struct record *r) {
 void ds4_vk_graph_free(ds4_vk_graph *g) {
     if (!g) return;
     VkDevice dev = g->d->device;
-    (void)vkDeviceWaitIdle(dev); /* a lost device is as idle as it gets */
+
     for (uint32_t i = 0; i < g->n_record; i++) record_free(g, g->record[i]);
     vkDestroyCommandPool(dev, g->commands, NULL);
     vkDestroyDescriptorPool(dev, g->args_pool, NULL);
@@ -286,8 +286,11 @@ static void record_dispatch(const ds4_vk_graph *g, const struct record *r, const
 
     /* Unused bindings get the first buffer: Mesa 22.3's llvmpipe looks at every binding of a
      * set, also at one that no kernel reads. */
-    for (uint32_t i = 0; i < DS4_MAX_BIND; i++)
-        buffer[i] = (VkDescriptorBufferInfo){n->bind[i < n->n_bind ? i : 0], 0, VK_WHOLE_SIZE};
+    for (uint32_t i = 0; i < DS4_MAX_BIND; i++) {
+        const uint32_t k = i < n->n_bind ? i : 0;
+        buffer[i] = (VkDescriptorBufferInfo){
+            n->bind[k], n->bind_off[k], n->bind_bytes[k] ? n->bind_bytes[k] : VK_WHOLE_SIZE};
+    }
     vkUpdateDescriptorSets(g->d->device, 1, &write, 0, NULL);
     if (*bound != n->pipeline)
         vkCmdBindPipeline(r->cmd, VK_PIPELINE_BIND_POINT_COMPUTE, *bound = n->pipeline);
@@ -355,12 +358,13 @@ void ds4_vk_graph_forget(ds4_vk_graph *g, VkBuffer buffer) {
 static ds4_status wait_oldest(ds4_vk_graph *g, ds4_err *err) {
     ds4_status st = DS4_OK;
     struct record *r = g->running[0];
-    VkResult result = vkWaitForFences(g->d->device, 1, &r->fence, VK_TRUE,
-                                      (uint64_t)DS4_VK_TIMEOUT_S * 1000000000u);
+    VkResult result = ds4_vk_wait(g->d, r->fence);
     if (result == VK_TIMEOUT) {
-        g->broken = true;
-        RAISE(DS4_ERR_ENVIRONMENT, "the device has not finished %u kernels within %d s",
-              r->list.n, DS4_VK_TIMEOUT_S);
+        g->broken = g->hung = true;
+        RAISE(DS4_ERR_ENVIRONMENT,
+              "the device has not finished %u kernels within %u s: it hangs, or is slow "
+              "(DS4_VK_LIMITS=timeout=S waits longer)",
+              r->list.n, ds4_vk_timeout_s(g->d));
     }
     if (result != VK_SUCCESS) g->broken = true;
     TRYVK("waiting for the device", result);
@@ -390,7 +394,7 @@ static ds4_status submit(ds4_vk_graph *g, ds4_err *err) {
     for (uint32_t i = 0; i < g->list.n; i++)
         memcpy(g->slots_map + slot_at(g, r, i), &g->slot[i], sizeof g->slot[i]);
     info.pCommandBuffers = &r->cmd;
-    TRYVK("submit", vkQueueSubmit(g->d->queue, 1, &info, r->fence));
+    TRYVK("submit", ds4_vk_submit(g->d, &info, r->fence));
     g->broken = false;
     *(replay ? &g->stats.n_replayed : &g->stats.n_recorded) += 1;
     r->running = true, r->serial = g->serial++;
@@ -421,6 +425,8 @@ ds4_status ds4_vk_graph_dispatch(ds4_vk_graph *g, const ds4_vk_dispatch *c, ds4_
     TRY(next(g, &n, &s, err));
     n->pipeline = c->pipeline, n->n_bind = c->n_bind, n->writes = c->writes;
     memcpy(n->bind, c->bind, c->n_bind * sizeof *n->bind);
+    memcpy(n->bind_off, c->off, c->n_bind * sizeof *n->bind_off);
+    memcpy(n->bind_bytes, c->n_bytes, c->n_bind * sizeof *n->bind_bytes);
     memcpy(s->args, c->args, c->args_bytes);
     s->group = (VkDispatchIndirectCommand){c->group[0], c->group[1], c->group[2]};
 out:
@@ -457,6 +463,13 @@ static ds4_status check_messages(const ds4_vk_device *d, ds4_err *err) {
     if (n == 0) return DS4_OK;
     return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE,
                        "%u Vulkan validation messages, first: %s", n, text);
+}
+
+/* A lost device is idle at once. */
+bool ds4_vk_graph_settle(ds4_vk_graph *g) {
+    if (g->hung) return false;
+    (void)vkDeviceWaitIdle(g->d->device);
+    return true;
 }
 
 ds4_status ds4_vk_graph_sync(ds4_vk_graph *g, ds4_err *err) {

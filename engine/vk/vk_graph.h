@@ -11,7 +11,7 @@
  * again, after its arguments and group counts have been rewritten in memory. A recorded buffer
  * is neither rewritten nor submitted while it runs: a second one of its shape is recorded then.
  *
- * A wait that outlasts DS4_VK_TIMEOUT_S or a lost device leaves the graph broken: every later
+ * A wait that outlasts ds4_vk_timeout_s or a lost device leaves the graph broken: every later
  * use fails with DS4_ERR_ENVIRONMENT. */
 #include "engine/vk/vk_device.h"
 #include "engine/vk/vk_list.h"
@@ -20,7 +20,6 @@
 #define DS4_VK_RECORDS                                                                         \
     128 /* recorded command buffers; the one longest unused is recorded anew */
 #define DS4_VK_ARGS_BYTES 128
-#define DS4_VK_TIMEOUT_S 600
 
 typedef struct ds4_vk_graph ds4_vk_graph;
 
@@ -36,7 +35,8 @@ VkPipelineLayout ds4_vk_graph_layout(const ds4_vk_graph *g);
 
 typedef struct ds4_vk_dispatch {
     VkPipeline pipeline;
-    VkBuffer bind[DS4_MAX_BIND]; /* whole buffers */
+    VkBuffer bind[DS4_MAX_BIND];
+    uint64_t off[DS4_MAX_BIND], n_bytes[DS4_MAX_BIND]; /* of each; n_bytes 0: to the end */
     uint32_t n_bind;
     uint32_t writes; /* bit i: bind[i] is written */
     const void *args;
@@ -55,6 +55,10 @@ ds4_status ds4_vk_graph_copy(ds4_vk_graph *g, VkBuffer dst, uint64_t dst_off, Vk
  * ds4_vk_graph_done() has reached that number. */
 uint64_t ds4_vk_graph_serial(const ds4_vk_graph *g);
 uint64_t ds4_vk_graph_done(const ds4_vk_graph *g);
+
+/* Waits for everything that was submitted. False: the device hangs, and whatever it may still
+ * use has to be left alone; nothing waits for it again. */
+bool ds4_vk_graph_settle(ds4_vk_graph *g);
 
 /* Submits and waits for everything collected; what it wrote is then visible to the host. Fails
  * with DS4_ERR_INTERNAL when the validation layers have said anything since the device was

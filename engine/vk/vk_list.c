@@ -6,7 +6,7 @@
 #include <xxhash.h>
 
 _Static_assert(sizeof(ds4_vk_node) ==
-                   sizeof(VkPipeline) + DS4_MAX_BIND * sizeof(VkBuffer) + 3 * 8 + 2 * 4,
+                   sizeof(VkPipeline) + DS4_MAX_BIND * (sizeof(VkBuffer) + 16) + 3 * 8 + 2 * 4,
                "nodes are compared as bytes");
 
 uint64_t ds4_vk_list_hash(const ds4_vk_list *l) {

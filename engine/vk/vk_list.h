@@ -14,8 +14,10 @@
 typedef struct ds4_vk_node {
     VkPipeline pipeline;         /* NULL: a copy of bind[0] to bind[1], or with n_bind 1 a fill
                                     of bind[0] with zeros */
-    VkBuffer bind[DS4_MAX_BIND]; /* whole buffers, n_bind of them */
-    uint64_t off[2], n_bytes;    /* of a copy or a fill */
+    VkBuffer bind[DS4_MAX_BIND]; /* n_bind of them */
+    uint64_t bind_off[DS4_MAX_BIND], bind_bytes[DS4_MAX_BIND]; /* of a call: what it may use of
+                                                                  each; 0 bytes: to the end */
+    uint64_t off[2], n_bytes;                                  /* of a copy or a fill */
     uint32_t n_bind;
     uint32_t writes; /* bit i: bind[i] is written, and maybe read; the others are read */
 } ds4_vk_node;
