@@ -335,7 +335,8 @@ static uint32_t query_caps(const struct query *q) {
         {DS4_VK_CAP_SZ_INF_NAN, q->controls.shaderSignedZeroInfNanPreserveFloat32},
         {DS4_VK_CAP_RTE, q->controls.shaderRoundingModeRTEFloat32},
         {DS4_VK_CAP_COOPMAT, coop_on(q)},
-        {DS4_VK_CAP_MEMORY_MODEL, q->model.vulkanMemoryModel},
+        {DS4_VK_CAP_MEMORY_MODEL,
+         q->model.vulkanMemoryModel && q->model.vulkanMemoryModelDeviceScope},
         {DS4_VK_CAP_DOT, q->dot.shaderIntegerDotProduct},
         {DS4_VK_CAP_DOT_PACKED, q->dot.shaderIntegerDotProduct},
     };
@@ -587,7 +588,9 @@ static ds4_status logical_new(ds4_vk_device *d, struct query *q, ds4_err *err) {
     for (size_t i = 0; i < sizeof wish / sizeof *wish; i++)
         if (q->api < VK_API_VERSION_1_2 && has_extension(q, wish[i]))
             extension[info.enabledExtensionCount++] = wish[i];
-    q->model.vulkanMemoryModelDeviceScope = VK_FALSE;
+    /* With the memory model on, kernels may use device scope only where that is on as well;
+     * those without cooperative matrices have always used it. */
+    if (!q->model.vulkanMemoryModelDeviceScope) q->model.vulkanMemoryModel = VK_FALSE;
     q->model.vulkanMemoryModelAvailabilityVisibilityChains = VK_FALSE;
     if (q->has_model && q->api < VK_API_VERSION_1_2)
         extension[info.enabledExtensionCount++] = VK_KHR_VULKAN_MEMORY_MODEL_EXTENSION_NAME;
