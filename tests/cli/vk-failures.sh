@@ -34,10 +34,12 @@ fails() {
     cmp "$t/whole.txt" "$t/resumed.txt" || die "$1: a resumed run has other bits"
     [ ! -e "$t/run.h5.partial" ] || die "$1: the partial file stayed"
 }
-fails fail_submit=1 "the device was lost" begun
+fails fail_submit=1 "the device was lost" none # while its arithmetic is measured
+fails fail_submit=5 "the device was lost" begun
 fails fail_submit=30 "the device was lost" kept resume
 fails fail_wait=30 "the device was lost" kept
-fails hang_wait=1 "has not finished" begun
+fails hang_wait=1 "has not finished" none
+fails hang_wait=5 "has not finished" begun
 fails hang_wait=30,timeout=7 "within 7 s" kept resume
 fails fail_alloc=1 "the device is out of memory" none
 fails fail_alloc=100 "the device is out of memory" none # a weight
