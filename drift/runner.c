@@ -1,5 +1,6 @@
 #include "drift/runner.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -141,6 +142,7 @@ static void collect(facts *f, const ds4_engine *e, const char *plan, bool seeded
     fact(f, "level", level_text[opt->level]);
     fact(f, "taps", opt->filter ? opt->filter : "");
     fact_printf(f, "chunk", "%u", opt->n_chunk);
+    if (opt->n_batch > 1) fact_printf(f, "batch", "%u", opt->n_batch);
     if (opt->session.n_ctx) fact_printf(f, "ctx", "%u", opt->session.n_ctx);
     else if (opt->session.load || opt->session.save) fact(f, "ctx", "of its session files");
     if (*files->load) fact(f, "session.loaded", files->load);
@@ -153,8 +155,8 @@ static void collect(facts *f, const ds4_engine *e, const char *plan, bool seeded
 /* What must be equal for a partial file to be gone on with. */
 static void identity(char *dst, size_t cap, const facts *f, const drift_fixture_set *set) {
     static const char *const keys[] = {
-        "tool",  "build", "engine", "device", "plan",           "variants",  "model.digest",
-        "level", "taps",  "chunk",  "ctx",    "session.loaded", "noise_seed"};
+        "tool",  "build", "engine", "device", "plan",           "variants",   "model.digest",
+        "level", "taps",  "chunk",  "ctx",    "session.loaded", "noise_seed", "batch"};
     XXH3_state_t *h = XXH3_createState();
 
     dst[0] = 0;
@@ -396,28 +398,40 @@ out:
     return st;
 }
 
+static ds4_status begin_fixture(recorder *r, const ds4_engine *e, const drift_fixture_input *f,
+                                ds4_err *err) {
+    ds4_status st = DS4_OK;
+    token_text text = {0};
+
+    TRY(read_text(&text, e, f, err));
+    const drift_store_fixture head = {f->id,
+                                      f->token,
+                                      f->n_tok,
+                                      f->n_decode,
+                                      text.text,
+                                      text.bytes,
+                                      ds4_engine_config(e)->n_vocab};
+    TRY(drift_store_begin_fixture(r->store, &head, err));
+out:
+    ds4_mem_free(text.text);
+    ds4_mem_free(text.bytes);
+    ds4_mem_free(text.pool);
+    return st;
+}
+
 static ds4_status run_fixture(recorder *r, ds4_engine *e, const ds4_plan *plan,
                               const drift_fixture_input *f, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_session *s = NULL;
-    token_text text = {0};
     uint32_t n_ctx;
     ds4_observer o = {.wants = wants, .see = see, .user = r};
 
-    TRY(read_text(&text, e, f, err));
-    drift_store_fixture head = {f->id,
-                                f->token,
-                                f->n_tok,
-                                f->n_decode,
-                                text.text,
-                                text.bytes,
-                                ds4_engine_config(e)->n_vocab};
     TRY(choose_ctx(&n_ctx, r, f->n_tok, err));
     TRY(ds4_session_new(&s, e, plan, n_ctx, r->opt->n_chunk, err));
     ds4_session_set_payload_chunk(s, r->opt->session.payload_chunk);
     TRY(begin_session(r, s, f, err));
     ds4_session_observe(s, &o);
-    TRY(drift_store_begin_fixture(r->store, &head, err));
+    TRY(begin_fixture(r, e, f, err));
     st = evaluate(r, s, f, err);
     if (r->st != DS4_OK) { /* the store's own fault stopped the evaluation */
         st = r->st;
@@ -427,9 +441,152 @@ static ds4_status run_fixture(recorder *r, ds4_engine *e, const ds4_plan *plan,
     TRY(drift_store_end_fixture(r->store, ds4_session_ledger(s), err));
 out:
     ds4_session_free(s);
-    ds4_mem_free(text.text);
-    ds4_mem_free(text.bytes);
-    ds4_mem_free(text.pool);
+    return st;
+}
+
+/* ---- several fixtures at once ---- */
+
+/* A fixture that is being evaluated in a group. */
+typedef struct lane {
+    recorder *r;
+    const drift_fixture_input *f;
+    ds4_session *s;
+    FILE *spool; /* its events, each followed by its rows: the store takes one fixture at a time
+                  */
+} lane;
+
+static bool lane_wants(void *user, ds4_tap tap, uint32_t layer) {
+    return wants(((lane *)user)->r, tap, layer);
+}
+
+static size_t event_bytes(const ds4_tap_event *e) { return (size_t)e->n_row * e->n_col * 4; }
+
+static bool lane_see(void *user, const ds4_tap_event *e) {
+    lane *l = user;
+    size_t n = event_bytes(e);
+    if (fwrite(e, sizeof *e, 1, l->spool) == 1 && fwrite(e->data, 1, n, l->spool) == n)
+        return true;
+    l->r->st = ds4_err_set(&l->r->err, DS4_ERR_IO, DS4_HERE, "%s: a temporary file: %s",
+                           l->f->id, strerror(errno));
+    return false;
+}
+
+static void lane_end(lane *l) {
+    ds4_session_free(l->s);
+    if (l->spool) fclose(l->spool);
+    *l = (lane){.r = l->r};
+}
+
+static ds4_status lane_begin(lane *l, ds4_engine *e, const ds4_plan *plan,
+                             const drift_fixture_input *f, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    uint32_t n_ctx;
+
+    l->f = f;
+    l->spool = tmpfile();
+    if (!l->spool) RAISE(DS4_ERR_IO, "%s: a temporary file: %s", f->id, strerror(errno));
+    TRY(choose_ctx(&n_ctx, l->r, f->n_tok, err));
+    TRY(ds4_session_new(&l->s, e, plan, n_ctx, l->r->opt->n_chunk, err));
+    ds4_session_observe(l->s, &(ds4_observer){.wants = lane_wants, .see = lane_see, .user = l});
+out:
+    return st;
+}
+
+/* Moves a whole fixture from its temporary file to the store. */
+static ds4_status lane_store(lane *l, const ds4_engine *e, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_tap_event event;
+    void *row = NULL;
+    size_t cap = 0;
+
+    TRY(begin_fixture(l->r, e, l->f, err));
+    rewind(l->spool);
+    while (fread(&event, sizeof event, 1, l->spool) == 1) {
+        size_t n = event_bytes(&event);
+        if (n > cap) {
+            TRY(ds4_mem_grow(&row, n, 1, err));
+            cap = n;
+        }
+        if (fread(row, 1, n, l->spool) != n) break;
+        event.data = row;
+        TRY(drift_store_rows(l->r->store, &event, keeps(l->r, event.tap), err));
+    }
+    if (!feof(l->spool)) RAISE(DS4_ERR_IO, "%s: a temporary file cannot be read", l->f->id);
+    TRY(drift_store_end_fixture(l->r->store, ds4_session_ledger(l->s), err));
+out:
+    ds4_mem_free(row);
+    return st;
+}
+
+/* The next chunk of the prompt, or the next token after it. */
+static ds4_group_item lane_next(const lane *l) {
+    uint32_t n_prefill = l->f->n_tok - l->f->n_decode, at = ds4_session_n_tok(l->s);
+    uint32_t left = at < n_prefill ? n_prefill - at : 1, most = l->r->opt->n_chunk;
+    return (ds4_group_item){l->s, l->f->token + at, left < most ? left : most,
+                            at < n_prefill ? DS4_PREFILL : DS4_DECODE};
+}
+
+/* One pass of all lanes that hold a fixture; those that are done go to the store. */
+static ds4_status step(recorder *r, const ds4_engine *e, ds4_group *g, lane *l,
+                       ds4_group_item *item, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const drift_progress *p = &r->opt->progress;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->opt->n_batch; i++)
+        if (l[i].f) {
+            r->id = l[i].f->id;
+            item[n] = lane_next(&l[i]);
+            r->n_done += item[n++].n;
+        }
+    st = ds4_group_eval(g, item, n, err);
+    if (r->st != DS4_OK) {
+        st = r->st;
+        if (err) *err = r->err;
+    }
+    if (st != DS4_OK) goto out;
+    for (uint32_t i = 0; i < r->opt->n_batch; i++) {
+        if (!l[i].f || ds4_session_n_tok(l[i].s) < l[i].f->n_tok) continue;
+        TRY(lane_store(&l[i], e, err));
+        lane_end(&l[i]);
+    }
+    if (p->tell && !p->tell(p->user, (double)r->n_done / (double)r->n_total, r->id))
+        RAISE(DS4_ERR_CANCELLED, "interrupted at fixture %s", r->id);
+out:
+    return st;
+}
+
+static ds4_status run_together(recorder *r, ds4_engine *e, const ds4_plan *plan,
+                               const drift_fixture_set *set, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const uint32_t n_lane = r->opt->n_batch;
+    const uint64_t room = (uint64_t)n_lane * r->opt->n_chunk;
+    lane *l = NULL;
+    ds4_group_item *item = NULL;
+    ds4_group *g = NULL;
+    size_t at = 0;
+
+    TRY(ds4_mem_alloc(&l, n_lane, sizeof *l, err));
+    TRY(ds4_mem_alloc(&item, n_lane, sizeof *item, err));
+    TRY(ds4_group_new(&g, e, plan, room < 4096 ? (uint32_t)room : 4096, err));
+    for (bool busy = true; busy;) {
+        busy = false;
+        for (uint32_t i = 0; i < n_lane; i++) {
+            l[i].r = r;
+            for (; !l[i].f && at < set->n; at++) {
+                if (!drift_store_has_fixture(r->store, set->at[at].id))
+                    TRY(lane_begin(&l[i], e, plan, &set->at[at], err));
+                else r->n_done += set->at[at].n_tok;
+            }
+            busy |= l[i].f != NULL;
+        }
+        if (busy) TRY(step(r, e, g, l, item, err));
+    }
+out:
+    for (uint32_t i = 0; l && i < n_lane; i++) lane_end(&l[i]);
+    ds4_group_free(g);
+    ds4_mem_free(item);
+    ds4_mem_free(l);
     return st;
 }
 
@@ -441,6 +598,9 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
     facts *f = NULL;
     char *plan_text = NULL, id[64];
 
+    if (opt->n_batch > 1 && (opt->session.load || opt->session.save))
+        RAISE(DS4_ERR_USAGE, "a session file with %u fixtures at once, wanted one fixture",
+              opt->n_batch);
     TRY(parse_filter(&r, opt->filter, err));
     TRY(open_payload(&r, set, err));
     if (opt->session.save) TRY(check_save(&r, e, path, &set->at[0], err));
@@ -452,6 +612,7 @@ ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan
     drift_store_options so = {f->key, f->value, f->n, id, opt->resume && !whole};
     TRY(drift_store_create(&r.store, path, &so, err));
     for (size_t i = 0; i < set->n; i++) r.n_total += set->at[i].n_tok;
+    if (opt->n_batch > 1) TRY(run_together(&r, e, plan, set, err));
     for (size_t i = 0; i < set->n; r.fixture_tok += set->at[i].n_tok, i++) {
         r.id = set->at[i].id;
         r.n_done = r.fixture_tok;

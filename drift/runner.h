@@ -31,6 +31,7 @@ typedef struct drift_run_options {
     drift_level level;
     const char *filter; /* comma-separated taps to store besides (NULL: none) */
     uint32_t n_chunk;
+    uint32_t n_batch; /* fixtures evaluated at once; 0, 1: one after the other */
     const char *const *key, *const *value; /* provenance besides what the engine says */
     size_t n_fact;
     const ds4_routes *routes; /* the settings that made the plan, for provenance; NULL: none */
@@ -40,10 +41,14 @@ typedef struct drift_run_options {
     drift_progress progress;
 } drift_run_options;
 
-/* Evaluates every fixture and writes `path`. The file appears complete or not at all; finished
- * fixtures survive an interruption in path.partial, unless there are session files, which are
- * for runs of one fixture. Rows of a run that goes on from a session stand at their positions
- * in the whole text; provenance names the session files with their digests. */
+/* Evaluates every fixture and writes `path`. With n_batch, each pass holds a chunk of every
+ * fixture that is at its prompt and a token of every one that decodes, and the next fixture
+ * joins when one is done: under strict rows the file holds the same bits. Rows of a fixture
+ * wait in a temporary file until it is done; DS4_ERR_USAGE with session files. The file appears
+ * complete or not at all; finished fixtures survive an interruption in path.partial, unless
+ * there are session files, which are for runs of one fixture. Rows of a run that goes on from a
+ * session stand at their positions in the whole text; provenance names the session files with
+ * their digests. */
 ds4_status drift_run_write(const char *path, ds4_engine *e, const ds4_plan *plan,
                            const drift_fixture_set *set, const drift_run_options *opt,
                            ds4_err *err);

@@ -78,6 +78,40 @@ void ds4_session_observe(ds4_session *s, const ds4_observer *o); /* NULL: nobody
 ds4_status ds4_session_eval(ds4_session *s, const int32_t *token, uint32_t n, ds4_phase phase,
                             ds4_err *err);
 
+/* ---- several timelines at once ----
+ *
+ * A group evaluates tokens of several sessions of one engine together, so that a weight is read
+ * once for all of them. Sessions join and leave with every call; each keeps its own cached
+ * rows, ledger and observer. The plan is the group's. Under rows whose bits do not depend on
+ * the number of tokens (strict, compat) a session's bits are those that it has alone, whoever
+ * else is in the group; under other rows they depend on that as they depend on the size of a
+ * batch.
+ *
+ * A pass with tokens of both phases runs the rows of prefill for all. */
+typedef struct ds4_group ds4_group;
+
+typedef struct ds4_group_item {
+    ds4_session *session; /* each at most once */
+    const int32_t *token; /* appended to its timeline */
+    uint32_t n;
+    ds4_phase phase; /* DS4_DECODE: one token per pass */
+} ds4_group_item;
+
+/* n_tok: most tokens of one pass. The plan is copied.
+ *
+ * Errors: DS4_ERR_USAGE for a plan with rows whose result depends on the seed.
+ * Owns: the caller frees *out before the engine is closed. */
+ds4_status ds4_group_new(ds4_group **out, ds4_engine *e, const ds4_plan *plan, uint32_t n_tok,
+                         ds4_err *err);
+void ds4_group_free(ds4_group *g);
+
+/* Evaluates all tokens of all items, as ds4_session_eval does for one, in as few passes as fit.
+ * After an error each timeline ends with the last pass that was evaluated whole.
+ *
+ * Errors: DS4_ERR_USAGE for a session of another engine or twice, or tokens past its context;
+ *         nothing is evaluated then. */
+ds4_status ds4_group_eval(ds4_group *g, const ds4_group_item *item, uint32_t n, ds4_err *err);
+
 /* ---- going back ----
  *
  * Under a plan whose rows give the same bits in every batch and phase (strict, compat) a

@@ -14,13 +14,14 @@ static const ds4_fusion *wanted(const ds4_backend *b, const ds4_batch *batch,
         ds4_cell cell = ds4_plan_cell(batch->plan, tap, c->layer, c->phase);
         const ds4_row_info *row = b->ops->row(b, ds4_tap_table[tap].op, cell.row[0]);
         if (strcmp(row->name, f->name)) return NULL;
-        if (ds4_when_refuses(&cell.when[0], batch->n_tok, batch->pos0)) return NULL;
+        if (ds4_when_refuses(&cell.when[0], batch->part->n_tok, batch->part->pos0)) return NULL;
     }
     return f;
 }
 
 bool ds4_gather_takes(ds4_gather *g, const ds4_backend *b, const ds4_batch *batch,
                       const ds4_call *c, ds4_span s) {
+    if (batch->n_part != 1) return false; /* fused rows are for one sequence */
     if (!g->group) g->group = wanted(b, batch, c), g->n = 0;
     if (!g->group) return false;
     ds4_held *h = &g->held[g->n++];

@@ -129,6 +129,32 @@ static void touch(ds4_session *s, uint32_t n_end) {
     if (low > s->n_low) s->n_low = low;
 }
 
+/* The next n tokens of the timeline, which stand in s->token, as a part of a batch; the rings
+ * and the logits are taken for written from here on. */
+static ds4_part part_of(ds4_session *s, uint32_t n, uint32_t n_logits, const ds4_observer *o) {
+    s->logits_at = UNKNOWN;
+    touch(s, s->n_tok + n);
+    return (ds4_part){.own = s->forward,
+                      .token = s->token + s->n_tok,
+                      .pos0 = s->n_tok,
+                      .n_tok = n,
+                      .n_logits = n_logits,
+                      .ledger = s->ledger,
+                      .observer = o};
+}
+
+/* Takes over a part that f has evaluated, with its last logits if they are wanted. */
+static ds4_status keep_part(ds4_session *s, ds4_forward *f, const ds4_part *p, bool logits,
+                            ds4_err *err) {
+    ds4_status st = DS4_OK;
+    s->n_tok += p->n_tok;
+    if (!logits) return DS4_OK;
+    TRY(ds4_forward_logits(f, p->logits0 + p->n_logits - 1, s->logits, err));
+    s->logits_at = s->n_tok;
+out:
+    return st;
+}
+
 /* Appends n checked tokens, which may be those that stand in s->token already. */
 static ds4_status append(ds4_session *s, const int32_t *token, uint32_t n, ds4_phase phase,
                          const ds4_observer *o, bool logits, ds4_err *err) {
@@ -139,15 +165,9 @@ static ds4_status append(ds4_session *s, const int32_t *token, uint32_t n, ds4_p
     for (uint32_t i = 0, m; i < n; i += m) {
         m = ds4_forward_limit(s->forward, s->n_tok, phase == DS4_DECODE ? 1 : n - i);
         bool last = logits && i + m == n;
-        ds4_batch batch = {s->token + s->n_tok, s->n_tok, m,         phase,
-                           all ? m : last,      s->plan,  s->ledger, o};
-        s->logits_at = UNKNOWN;
-        touch(s, s->n_tok + m);
-        TRY(ds4_forward_eval(s->forward, &batch, err));
-        s->n_tok += m;
-        if (!last) continue;
-        TRY(ds4_forward_logits(s->forward, s->logits, err));
-        s->logits_at = s->n_tok;
+        ds4_part part = part_of(s, m, all ? m : last, o);
+        TRY(ds4_forward_eval(s->forward, &(ds4_batch){&part, 1, phase, s->plan}, err));
+        TRY(keep_part(s, s->forward, &part, last, err));
     }
 out:
     return st;
@@ -158,6 +178,119 @@ ds4_status ds4_session_eval(ds4_session *s, const int32_t *token, uint32_t n, ds
     ds4_status st = check_tokens(s, token, n, s->n_tok, err);
     if (st != DS4_OK) return st;
     return append(s, token, n, phase, s->observed ? &s->observer : NULL, true, err);
+}
+
+/* ---- several at once ---- */
+
+struct ds4_group {
+    ds4_engine *engine;
+    ds4_plan *plan;
+    ds4_forward *forward; /* activations of all; no cached rows */
+    uint32_t n_tok;
+    ds4_part *part; /* [n_tok] */
+};
+
+ds4_status ds4_group_new(ds4_group **out, ds4_engine *e, const ds4_plan *plan, uint32_t n_tok,
+                         ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_group *g = NULL;
+
+    if (!n_tok || n_tok > 4096)
+        RAISE(DS4_ERR_USAGE, "passes of %u tokens, wanted 1 to 4096", n_tok);
+    if (ds4_plan_is_seeded(plan))
+        RAISE(DS4_ERR_USAGE,
+              "a plan with noise in a group: its random bits are those of one timeline");
+    TRY(ds4_mem_alloc(&g, 1, sizeof *g, err));
+    g->engine = e, g->n_tok = n_tok;
+    TRY(ds4_plan_copy(&g->plan, plan, err));
+    TRY(ds4_mem_alloc(&g->part, n_tok, sizeof *g->part, err));
+    TRY(ds4_forward_new(&g->forward, e->backend, &e->config, &e->weights, &e->bufs, 0, n_tok,
+                        err));
+    *out = g, g = NULL;
+out:
+    ds4_group_free(g);
+    return st;
+}
+
+void ds4_group_free(ds4_group *g) {
+    if (!g) return;
+    ds4_forward_free(g->forward);
+    ds4_mem_free(g->part);
+    ds4_plan_free(g->plan);
+    ds4_mem_free(g);
+}
+
+static ds4_status check_items(const ds4_group *g, const ds4_group_item *item, uint32_t n,
+                              ds4_err *err) {
+    ds4_status st = DS4_OK;
+    for (uint32_t i = 0; i < n; i++) {
+        const ds4_session *s = item[i].session;
+        if (s->engine != g->engine)
+            RAISE(DS4_ERR_USAGE, "item %u: a session of another engine", i);
+        for (uint32_t k = 0; k < i; k++)
+            if (item[k].session == s)
+                RAISE(DS4_ERR_USAGE, "items %u and %u: one session twice", k, i);
+        TRY(check_tokens(s, item[i].token, item[i].n, s->n_tok, err));
+    }
+out:
+    return st;
+}
+
+/* What is left of an item, and whether it is in the pass at hand. */
+typedef struct turn {
+    uint32_t left;
+    bool all, last, in;
+} turn;
+
+/* One pass: of each item in order as many tokens as the item's session and the pass have room
+ * for. */
+static ds4_status pass(ds4_group *g, const ds4_group_item *item, turn *t, uint32_t n,
+                       ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_batch batch = {g->part, 0, DS4_DECODE, g->plan};
+    uint32_t room = g->n_tok;
+
+    for (uint32_t i = 0; i < n; i++) {
+        ds4_session *s = item[i].session;
+        const bool decode = item[i].phase == DS4_DECODE;
+        uint32_t m = t[i].left && room ? (decode ? 1 : t[i].left) : 0;
+        m = ds4_forward_limit(s->forward, s->n_tok, m < room ? m : room);
+        t[i].in = m > 0;
+        if (!m) continue;
+        t[i].left -= m, t[i].last = t[i].left == 0, room -= m;
+        if (!decode) batch.phase = DS4_PREFILL;
+        g->part[batch.n_part++] =
+            part_of(s, m, t[i].all ? m : t[i].last, s->observed ? &s->observer : NULL);
+    }
+    TRY(ds4_forward_eval(g->forward, &batch, err));
+    for (uint32_t i = 0, k = 0; i < n; i++)
+        if (t[i].in) TRY(keep_part(item[i].session, g->forward, &g->part[k++], t[i].last, err));
+out:
+    return st;
+}
+
+ds4_status ds4_group_eval(ds4_group *g, const ds4_group_item *item, uint32_t n, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    turn *t = NULL;
+    uint64_t left = 0;
+
+    TRY(check_items(g, item, n, err));
+    TRY(ds4_mem_alloc(&t, n, sizeof *t, err));
+    for (uint32_t i = 0; i < n; i++) {
+        ds4_session *s = item[i].session;
+        memmove(s->token + s->n_tok, item[i].token, item[i].n * sizeof *s->token);
+        t[i].left = item[i].n;
+        t[i].all = s->observed && wants_head(&s->observer);
+        left += item[i].n;
+    }
+    while (left) {
+        TRY(pass(g, item, t, n, err));
+        left = 0;
+        for (uint32_t i = 0; i < n; i++) left += t[i].left;
+    }
+out:
+    ds4_mem_free(t);
+    return st;
 }
 
 /* ---- snapshots ---- */

@@ -35,7 +35,7 @@ check() {
         if (starts(f, "engine/ops/") || f ~ /^engine\/(plans?|profiles?|ledger|variants|routes(_env)?)\.(c|h|def)$/) return 3
         if (starts(f, "engine/ref/") || starts(f, "engine/vk/")) return 4
         if (f ~ /^engine\/kernel_(case|lines|suite)\.[ch]$/) return 3
-        if (f ~ /^engine\/(forward|activations|gather)\.(c|h|def)$/) return 5
+        if (f ~ /^engine\/(forward|forward_state|activations|gather)\.(c|h|def)$/) return 5
         if (f ~ /^engine\/(session|engine|ds4|kernel_capture)\.[ch]$/) return 6
         return -1
     }

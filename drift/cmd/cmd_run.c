@@ -4,7 +4,16 @@
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
 
-enum { KEY_DUMP = 1024, KEY_FRESH, KEY_LOAD, KEY_SAVE, KEY_SAVE_AT, KEY_CTX, KEY_FIELD };
+enum {
+    KEY_DUMP = 1024,
+    KEY_BATCH,
+    KEY_FRESH,
+    KEY_LOAD,
+    KEY_SAVE,
+    KEY_SAVE_AT,
+    KEY_CTX,
+    KEY_FIELD
+};
 
 typedef struct args {
     cmd_engine engine;
@@ -13,6 +22,7 @@ typedef struct args {
     drift_level level;
     const char *filter;
     bool fresh;
+    uint32_t n_batch;
     drift_session_files session;
 } args;
 
@@ -22,6 +32,9 @@ static const struct argp_option options[] = {
      "hash (digests only), logits, boundary (default), full, or a comma-separated list of taps stored beside the logits",
      0},
     {"fresh", KEY_FRESH, 0, 0, "start again even if a partial file of the same run is there",
+     0},
+    {"batch", KEY_BATCH, "N", 0,
+     "evaluate N fixtures at once, prompts and decoded tokens in one pass; strict rows give the same bits",
      0},
     {0, 0, 0, 0, "Session files (the DSV4 payload, as existing engines read and write it):", 3},
     {"save-session", KEY_SAVE, "FILE", 0,
@@ -64,6 +77,10 @@ static error_t parse(int key, char *arg, struct argp_state *s) {
         return 0;
     case KEY_DUMP:
         parse_dump(a, arg);
+        return 0;
+    case KEY_BATCH:
+        a->n_batch = (uint32_t)cmd_number(s, "--batch", arg, 256);
+        if (!a->n_batch) argp_error(s, "--batch: found 0, wanted 1 to 256");
         return 0;
     case KEY_FRESH:
         a->fresh = true;
@@ -128,6 +145,7 @@ int cmd_run(int argc, char **argv) {
     drift_run_options ro = {.level = a.level,
                             .filter = a.filter,
                             .n_chunk = a.engine.n_chunk,
+                            .n_batch = a.n_batch,
                             .key = key,
                             .value = value,
                             .n_fact = a.engine.tokenizer ? 3 : 2,

@@ -26,6 +26,11 @@ typedef struct ds4_call {
     const void *args;  /* struct ds4_args_<op> */
     size_t args_bytes;
     ds4_buf *bind[DS4_MAX_BIND]; /* inputs, then the output */
+    /* The part of a buffer that a binding is: bytes as buf_read counts them. n 0: all from off
+     * on. Engines on a device may need off to be a multiple of up to 256. */
+    struct {
+        size_t off, n;
+    } view[DS4_MAX_BIND];
     uint32_t n_bind;
     uint64_t n_elem; /* elements of the output, for the ledger */
     uint32_t row0;   /* number in the whole text of the output's first row: a token's position

@@ -153,13 +153,13 @@ static uint64_t unit_cost(ds4_op op) {
 
 static ds4_status round_inputs(ref *r, const ds4_call *c, ds4_ref_call *rc, ds4_err *err) {
     ds4_status st = DS4_OK;
-    size_t n = c->bind[1]->n_bytes / sizeof(float);
+    const float *x = rc->bind[1];
+    size_t n = (c->bind[1]->n_bytes - c->view[1].off) / sizeof(float);
     if (n > r->n_half_x) {
         TRY(ds4_mem_grow(&r->half_x, n, sizeof(float), err));
         r->n_half_x = n;
     }
-    for (size_t i = 0; i < n; i++)
-        r->half_x[i] = ds4_f16_round(((const float *)c->bind[1]->p)[i]);
+    for (size_t i = 0; i < n; i++) r->half_x[i] = ds4_f16_round(x[i]);
     rc->bind[1] = r->half_x;
     rc->half = true;
 out:
@@ -237,7 +237,8 @@ static ds4_status ref_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_
                        .row0 = c->row0,
                        .n_col = c->n_col};
 
-    for (uint32_t i = 0; i < c->n_bind; i++) rc.bind[i] = c->bind[i] ? c->bind[i]->p : NULL;
+    for (uint32_t i = 0; i < c->n_bind; i++)
+        rc.bind[i] = c->bind[i] ? (char *)c->bind[i]->p + c->view[i].off : NULL;
     job j = {.op = op, .run = how->run, .call = &rc};
     if (how->info.tensor) TRY(round_inputs(r, c, &rc, err));
     else if (!row && ds4_simd_find_op(op) && ds4_act_is_rounded(&rc))

@@ -121,7 +121,10 @@ static ds4_status call(ds4_backend *b, const ds4_call *c, uint32_t i, ds4_err *e
         .args = c->args, .wtype = c->wtype, .variants = c->variants & how->info.variants};
 
     (void)i, (void)err;
-    for (uint32_t k = 0; k < c->n_bind; k++) rc.bind[k] = c->bind[k] ? c->bind[k]->p : NULL;
+    for (uint32_t k = 0; k < c->n_bind; k++)
+        rc.bind[k] = c->bind[k]
+                         ? (char *)c->bind[k]->p + c->view[k].off * (c->bind[k]->wide ? 2 : 1)
+                         : NULL;
     ds4_ref_split(r->pool, how->op, how->run, &rc);
     return DS4_OK;
 }

@@ -167,8 +167,7 @@ out:
 }
 
 /* A ds4_vk_run; user: the ds4_vk. */
-static ds4_status run(void *user, const ds4_call *c, const uint64_t *off, uint32_t row,
-                      ds4_err *err) {
+static ds4_status run(void *user, const ds4_call *c, uint32_t row, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_vk *v = user;
     const ds4_op op = ds4_tap_table[c->tap].op;
@@ -185,8 +184,15 @@ static ds4_status run(void *user, const ds4_call *c, const uint64_t *off, uint32
     for (uint32_t i = 0; i < c->n_bind; i++) {
         const ds4_buf *buf = c->bind[i] ? c->bind[i] : v->dummy;
         d.bind[i] = buf->buffer;
-        d.off[i] = c->bind[i] && off ? off[i] : 0;
-        if (buf->n_padded - d.off[i] > most) d.n_bytes[i] = most;
+        d.off[i] = c->view[i].off, d.n[i] = c->view[i].n;
+        if (d.off[i] % v->d->limits.minStorageBufferOffsetAlignment)
+            RAISE(
+                DS4_ERR_ENVIRONMENT,
+                "%s: rows that begin at byte %zu of a buffer, the device binds at multiples of "
+                "%u",
+                ds4_tap_table[c->tap].name, c->view[i].off,
+                (uint32_t)v->d->limits.minStorageBufferOffsetAlignment);
+        if (!d.n[i] && buf->n_padded - d.off[i] > most) d.n[i] = most;
     }
     if (ds4_op_table[op].scratch >= 0) d.writes |= 1u << ds4_op_table[op].scratch;
     TRY(dispatch_all(v, &(work){&c, 1, row}, &d, err));
@@ -208,7 +214,7 @@ static ds4_status vk_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_e
         RAISE(DS4_ERR_INTERNAL, "%s: row %u was called although it refuses: %s",
               ds4_tap_table[c->tap].name, row, refused);
     TRY(ds4_vk_split_needed(&v->split, c) ? ds4_vk_split_call(&v->split, c, row, err)
-                                          : run(v, c, NULL, row, err));
+                                          : run(v, c, row, err));
 out:
     return st;
 }

@@ -286,10 +286,10 @@ static void record_dispatch(const ds4_vk_graph *g, const struct record *r, const
 
     /* Unused bindings get the first buffer: Mesa 22.3's llvmpipe looks at every binding of a
      * set, also at one that no kernel reads. */
-    for (uint32_t i = 0; i < DS4_MAX_BIND; i++) {
-        const uint32_t k = i < n->n_bind ? i : 0;
-        buffer[i] = (VkDescriptorBufferInfo){
-            n->bind[k], n->bind_off[k], n->bind_bytes[k] ? n->bind_bytes[k] : VK_WHOLE_SIZE};
+    for (uint32_t i = 0, k; i < DS4_MAX_BIND; i++) {
+        k = i < n->n_bind ? i : 0;
+        buffer[i] = (VkDescriptorBufferInfo){n->bind[k], n->view[k].off,
+                                             n->view[k].n ? n->view[k].n : VK_WHOLE_SIZE};
     }
     vkUpdateDescriptorSets(g->d->device, 1, &write, 0, NULL);
     if (*bound != n->pipeline)
@@ -425,8 +425,7 @@ ds4_status ds4_vk_graph_dispatch(ds4_vk_graph *g, const ds4_vk_dispatch *c, ds4_
     TRY(next(g, &n, &s, err));
     n->pipeline = c->pipeline, n->n_bind = c->n_bind, n->writes = c->writes;
     memcpy(n->bind, c->bind, c->n_bind * sizeof *n->bind);
-    memcpy(n->bind_off, c->off, c->n_bind * sizeof *n->bind_off);
-    memcpy(n->bind_bytes, c->n_bytes, c->n_bind * sizeof *n->bind_bytes);
+    for (uint32_t i = 0; i < c->n_bind; i++) n->view[i].off = c->off[i], n->view[i].n = c->n[i];
     memcpy(s->args, c->args, c->args_bytes);
     s->group = (VkDispatchIndirectCommand){c->group[0], c->group[1], c->group[2]};
 out:

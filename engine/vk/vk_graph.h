@@ -36,7 +36,7 @@ VkPipelineLayout ds4_vk_graph_layout(const ds4_vk_graph *g);
 typedef struct ds4_vk_dispatch {
     VkPipeline pipeline;
     VkBuffer bind[DS4_MAX_BIND];
-    uint64_t off[DS4_MAX_BIND], n_bytes[DS4_MAX_BIND]; /* of each; n_bytes 0: to the end */
+    uint64_t off[DS4_MAX_BIND], n[DS4_MAX_BIND]; /* the bytes used; n 0: all from off on */
     uint32_t n_bind;
     uint32_t writes; /* bit i: bind[i] is written */
     const void *args;

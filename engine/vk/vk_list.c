@@ -24,11 +24,16 @@ bool ds4_vk_list_uses(const ds4_vk_list *l, VkBuffer buffer) {
     return false;
 }
 
+static bool overlap(const ds4_vk_node *a, uint32_t i, const ds4_vk_node *b, uint32_t k) {
+    const uint64_t na = a->view[i].n, nb = b->view[k].n;
+    return a->bind[i] == b->bind[k] && (!na || b->view[k].off < a->view[i].off + na) &&
+           (!nb || a->view[i].off < b->view[k].off + nb);
+}
+
 static bool depends(const ds4_vk_node *a, const ds4_vk_node *b) {
     for (uint32_t i = 0; i < a->n_bind; i++)
         for (uint32_t k = 0; k < b->n_bind; k++)
-            if (a->bind[i] == b->bind[k] && ((a->writes >> i | b->writes >> k) & 1u))
-                return true;
+            if (((a->writes >> i | b->writes >> k) & 1u) && overlap(a, i, b, k)) return true;
     return false;
 }
 

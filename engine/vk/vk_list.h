@@ -15,9 +15,10 @@ typedef struct ds4_vk_node {
     VkPipeline pipeline;         /* NULL: a copy of bind[0] to bind[1], or with n_bind 1 a fill
                                     of bind[0] with zeros */
     VkBuffer bind[DS4_MAX_BIND]; /* n_bind of them */
-    uint64_t bind_off[DS4_MAX_BIND], bind_bytes[DS4_MAX_BIND]; /* of a call: what it may use of
-                                                                  each; 0 bytes: to the end */
-    uint64_t off[2], n_bytes;                                  /* of a copy or a fill */
+    struct {
+        uint64_t off, n; /* the bytes of bind[i] that a call uses; n 0: all from off on */
+    } view[DS4_MAX_BIND];
+    uint64_t off[2], n_bytes; /* of a copy or a fill */
     uint32_t n_bind;
     uint32_t writes; /* bit i: bind[i] is written, and maybe read; the others are read */
 } ds4_vk_node;
@@ -38,8 +39,8 @@ typedef struct ds4_vk_schedule {
     bool barrier[DS4_VK_BATCH_CALLS];  /* in front of node[i] */
 } ds4_vk_schedule;
 
-/* Two nodes depend on each other when they have a buffer in common that one of them writes; the
- * later one then stands at a higher level. */
+/* Two nodes depend on each other when they have bytes in common that one of them writes; the
+ * later one then stands at a higher level. Copies and fills count as using whole buffers. */
 void ds4_vk_list_schedule(ds4_vk_schedule *out, const ds4_vk_list *l);
 
 #endif

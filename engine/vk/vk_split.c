@@ -189,11 +189,10 @@ bool ds4_vk_split_needed(const ds4_vk_split *s, const ds4_call *c) {
 
 /* ---- parts ---- */
 
-/* A call with arguments of its own, on operands that start at off. */
+/* A call with arguments of its own, on operands that start where its views say. */
 typedef struct part {
     ds4_call call;
     uint32_t args[N_ARG];
-    uint64_t off[DS4_MAX_BIND];
 } part;
 
 static void part_of(part *to, const part *from) {
@@ -207,7 +206,7 @@ static void put(part *p, uint8_t f, uint32_t v) {
 
 static ds4_status run(ds4_vk_split *s, const part *p, uint32_t row, ds4_err *err) {
     s->n_part++;
-    return s->run(s->user, &p->call, p->off, row, err);
+    return s->run(s->user, &p->call, row, err);
 }
 
 /* Makes *b hold n bytes, whatever they are. */
@@ -230,10 +229,10 @@ static ds4_status copy(ds4_vk_split *s, ds4_buf *dst, uint64_t to, ds4_buf *src,
 /* Lets binding b of p start at an aligned offset: where it does not, its n bytes are copied. */
 static ds4_status place_input(ds4_vk_split *s, part *p, uint32_t b, uint64_t n, ds4_err *err) {
     ds4_status st = DS4_OK;
-    if (p->off[b] % align_of(s) == 0) goto out;
+    if (p->call.view[b].off % align_of(s) == 0) goto out;
     TRY(hold(s, &s->x, n, err));
-    TRY(copy(s, s->x, 0, p->call.bind[b], p->off[b], n, err));
-    p->call.bind[b] = s->x, p->off[b] = 0;
+    TRY(copy(s, s->x, 0, p->call.bind[b], p->call.view[b].off, n, err));
+    p->call.bind[b] = s->x, p->call.view[b].off = 0;
 out:
     return st;
 }
@@ -246,10 +245,10 @@ static ds4_status run_into(ds4_vk_split *s, part *p, uint32_t row, ds4_buf *y, u
     ds4_status st = DS4_OK;
     const uint32_t last = p->call.n_bind - 1;
 
-    p->call.bind[last] = y, p->off[last] = to;
+    p->call.bind[last] = y, p->call.view[last].off = to;
     if (lead == 0 && n_tok == 1 && to % align_of(s) == 0) return run(s, p, row, err);
     TRY(hold(s, &s->y, 4 * n_tok * n_col, err));
-    p->call.bind[last] = s->y, p->off[last] = 0;
+    p->call.bind[last] = s->y, p->call.view[last].off = 0;
     TRY(run(s, p, row, err));
     for (uint32_t t = 0; t < n_tok; t++)
         TRY(copy(s, y, to + 4 * t * n_out, s->y, 4 * (t * n_col + lead), 4 * (n_col - lead),
@@ -298,10 +297,11 @@ static ds4_status run_rows(ds4_vk_split *s, const part *p, uint32_t row, ds4_err
             put(&sub, F(matmul, n_tok), n_tok);
             put(&sub, F(matmul, n_out), end - begin);
             put(&sub, F(matmul, group_rows), end - begin);
-            sub.off[0] = (uint64_t)begin * a->row_bytes;
-            sub.off[1] += 4 * ((uint64_t)t * a->x_stride + (uint64_t)slice * a->n_in);
+            sub.call.view[0].off = (uint64_t)begin * a->row_bytes;
+            sub.call.view[1].off += 4 * ((uint64_t)t * a->x_stride + (uint64_t)slice * a->n_in);
             TRY(place_input(s, &sub, 1, 4 * ((n_tok - 1ull) * a->x_stride + a->n_in), err));
-            TRY(run_into(s, &sub, row, y, p->off[2] + 4 * ((uint64_t)t * a->n_out + r), n_tok,
+            TRY(run_into(s, &sub, row, y,
+                         p->call.view[2].off + 4 * ((uint64_t)t * a->n_out + r), n_tok,
                          a->n_out, end - begin, r - begin, err));
         }
     }
@@ -360,16 +360,16 @@ static ds4_status run_choice(ds4_vk_split *s, const part *p, uint32_t row, uint3
         part_of(&sub, p);
         put(&sub, a->n, 1), put(&sub, r->n_slot, 1), put(&sub, r->per_slot, 0);
         put(&sub, r->n_row, lead + end - i);
-        sub.call.bind[0] = w, sub.off[0] = base + begin * bytes;
+        sub.call.bind[0] = w, sub.call.view[0].off = base + begin * bytes;
         /* A matrix of many rows begins with those in front; one of a single row is counted. */
         sub.call.bind[r->sel] = s->number;
-        sub.off[r->sel] = r->n_row ? 0 : lead * align_of(s);
+        sub.call.view[r->sel].off = r->n_row ? 0 : lead * align_of(s);
         if (r->x) {
             uint64_t n = unit_bytes(&a->bind[r->x], p->args) / (per_slot ? n_slot : 1);
-            sub.off[r->x] += n * (per_slot ? unit : unit / n_slot);
+            sub.call.view[r->x].off += n * (per_slot ? unit : unit / n_slot);
             TRY(place_input(s, &sub, r->x, n, err));
         }
-        uint64_t to = p->off[last] + 4 * (unit * n_out + i * (n_out / n_row));
+        uint64_t to = p->call.view[last].off + 4 * (unit * n_out + i * (n_out / n_row));
         TRY(run_into(s, &sub, row, p->call.bind[last], to, 1, n_out,
                      r->n_row ? lead + end - i : n_out, r->n_row ? lead : 0, err));
     }
@@ -434,7 +434,7 @@ static ds4_status run_choices(ds4_vk_split *s, const part *p, uint32_t row, ds4_
 
     TRY(make_numbers(s, err));
     TRY(read_choices(s, p->call.bind[r->sel], err));
-    const int32_t *chosen = s->chosen + p->off[r->sel] / 4;
+    const int32_t *chosen = s->chosen + p->call.view[r->sel].off / 4;
     for (uint32_t u = 0; u < n; u++)
         if (chosen[u] < 0 || (uint64_t)chosen[u] >= n_mat)
             RAISE(DS4_ERR_INTERNAL, "%s: choice %u is %d of %llu", name_of(&p->call), u,
@@ -505,7 +505,8 @@ ds4_status ds4_vk_split_call(ds4_vk_split *s, const ds4_call *c, uint32_t row, d
         if (a->pos) p.args[a->pos - 1] += u * value(p.args, a->step);
         if (a->less)
             put(&p, a->less, value(p.args, a->less) > u ? value(p.args, a->less) - u : 0);
-        for (uint32_t b = 0; b < c->n_bind; b++) p.off[b] = u * unit_bytes(&a->bind[b], p.args);
+        for (uint32_t b = 0; b < c->n_bind; b++)
+            p.call.view[b].off += u * unit_bytes(&a->bind[b], p.args), p.call.view[b].n = 0;
         TRY(run_part(s, &p, row, err));
     }
 out:

@@ -10,9 +10,8 @@
  * one whose experts are on the host (vk_experts.h); they are brought in group by group. */
 #include "engine/vk/vk_buffer.h"
 
-/* Executes a call on operands that start off[i] bytes into their buffers. */
-typedef ds4_status (*ds4_vk_run)(void *user, const ds4_call *c, const uint64_t *off,
-                                 uint32_t row, ds4_err *err);
+/* Executes a call whose operands a kernel can bind at once. */
+typedef ds4_status (*ds4_vk_run)(void *user, const ds4_call *c, uint32_t row, ds4_err *err);
 
 typedef struct ds4_vk_split {
     ds4_vk_memory *m;
