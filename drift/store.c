@@ -592,8 +592,10 @@ ds4_status drift_store_add_facts(drift_store *s, const char *const *key,
     if (s->file < 0) TRY(open_partial(s, err));
     prov = H5Gopen2(s->file, "provenance", H5P_DEFAULT);
     PUT(prov, "provenance");
-    for (size_t i = 0; i < n; i++)
-        if (H5Aexists(prov, key[i]) <= 0) PUT(put_text(prov, key[i], value[i]), key[i]);
+    for (size_t i = 0; i < n; i++) {
+        if (H5Aexists(prov, key[i]) > 0) PUT(H5Adelete(prov, key[i]), key[i]);
+        PUT(put_text(prov, key[i], value[i]), key[i]);
+    }
 out:
     store_drop(prov);
     return st;

@@ -65,8 +65,9 @@ ds4_status drift_store_begin_fixture(drift_store *s, const drift_store_fixture *
 ds4_status drift_store_rows(drift_store *s, const ds4_tap_event *e, bool keep, ds4_err *err);
 /* Writes digests and ledger; the fixture then counts as finished in the partial file. */
 ds4_status drift_store_end_fixture(drift_store *s, const ds4_ledger *l, ds4_err *err);
-/* Adds provenance that is known only after the evaluation (digests of the kernels that ran);
- * keys that are there already keep their value. Between fixtures only. */
+/* Adds provenance that is known only after the evaluation (digests of the kernels that ran, how
+ * often something happened); keys that are there already get the new value. Between fixtures
+ * only. */
 ds4_status drift_store_add_facts(drift_store *s, const char *const *key,
                                  const char *const *value, size_t n, ds4_err *err);
 /* Marks the file complete and renames it. Releases s in every case. */
