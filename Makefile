@@ -225,6 +225,9 @@ check-tokenizer: $(BIN) $(B)/tests/test_vocab ## the published tokenizer against
 check-routes: $(BIN) ## every matmul route alone, and all together, against strict: drift per fixture (engine=ref|vk)
 	@sh tests/check_routes.sh $(BIN) $(or $(engine),vk)
 
+check-kill: $(BIN) ## kills 300 runs at random moments and goes on with each (SEED=N: other moments)
+	$(Q)sh tests/cli/run-kill.sh $(BIN) 300 $(or $(SEED),1)
+
 check-tables: ## layers of includes and completeness of the .def tables
 	@sh tests/check_layers.sh
 	@sh tests/check_tables.sh

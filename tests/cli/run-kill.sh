@@ -1,10 +1,10 @@
 #!/bin/sh
 # run-kill.sh BIN [COUNT [SEED]]: kills runs of ref and vk (SIGKILL) at random moments, COUNT in all
-# (default 12; `make check-kill` 300). Whenever a run is killed, what stands under its name is the old
+# (default 6; `make check-kill` 300). Whenever a run is killed, what stands under its name is the old
 # file or a complete one with the bits of an uninterrupted run, what stands beside it opens as partial
 # or not at all, and the next run goes on with it and ends with those bits.
 . tests/cli_lib.sh
-count=${2:-12} seed=${3:-1}
+count=${2:-6} seed=${3:-1}
 engines=ref
 if "$bin" info --device | grep -q '^device 0'; then
     engines="ref vk"
