@@ -476,9 +476,10 @@ ds4_status ds4_case_capture(ds4_case *c, ds4_backend *b, const ds4_call *call, c
     memcpy(c->args, call->args, call->args_bytes);
     for (uint32_t i = 0; i < c->n_bind; i++) {
         size_t n = call->bind[i] ? b->ops->buf_bytes(b, call->bind[i]) : 0;
-        if (!n) continue;
+        if (n <= call->view[i].off) continue;
+        n -= call->view[i].off;
         TRY(new_bind(c, i, n, err));
-        TRY(b->ops->buf_read(b, call->bind[i], 0, c->bind[i], n, err));
+        TRY(b->ops->buf_read(b, call->bind[i], call->view[i].off, c->bind[i], n, err));
     }
     ds4_case_pattern(c->bind[c->n_bind - 1], c->bytes[c->n_bind - 1]);
 out:

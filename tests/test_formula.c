@@ -58,7 +58,8 @@ static ds4_status spy_call(ds4_backend *b, const ds4_call *c, uint32_t row, ds4_
     size_t bytes = c->n_elem * 4;
 
     test_ok(spy.real->call(b, c, row, err), err);
-    for (uint32_t i = 0; i < c->n_bind; i++) rc.bind[i] = memory(c->bind[i]);
+    for (uint32_t i = 0; i < c->n_bind; i++)
+        if (c->bind[i]) rc.bind[i] = (char *)memory(c->bind[i]) + c->view[i].off;
     if (op == DS4_OP_row_store) { /* its output is a ring */
         const struct ds4_args_row_store *a = c->args;
         bytes = (size_t)a->cap * a->n_col * 4;

@@ -36,7 +36,7 @@ static ds4_status of_matmul_id(ds4_backend *b, const ds4_call *c, bench_cost *n,
 
     TRY(ds4_mem_alloc(&sel, n_sel, sizeof *sel, err));
     TRY(ds4_mem_alloc(&seen, a->n_mat, sizeof *seen, err));
-    TRY(b->ops->buf_read(b, c->bind[2], 0, sel, n_sel * sizeof *sel, err));
+    TRY(b->ops->buf_read(b, c->bind[2], c->view[2].off, sel, n_sel * sizeof *sel, err));
     for (uint32_t i = 0; i < n_sel; i++) {
         if (sel[i] < 0 || (uint32_t)sel[i] >= a->n_mat || seen[sel[i]]) continue;
         seen[sel[i]] = true, n_distinct++;
