@@ -8,11 +8,11 @@ KERNEL_DIR  := $(B)/kernels
 KERNEL_OBJ  := $(KERNEL_DIR)/spirv.o
 KERNEL_DEPS := $(wildcard kernels/glsl/*.glsl kernels/*.h)
 
-# The rows in words: ROW op row source "flags" needs, PROBE name, FLOAT name "flags". -undef: no system
+# The rows in words: ROW op row source "flags" needs, PROBE name source "flags" needs, FLOAT name "flags". -undef: no system
 # macro may touch a name.
 define KERNEL_ROWS
 printf '%s\n' '#define KERNEL(op, row, source, flags, lx, ly, px, py, needs, ...) ROW op row source flags needs' \
-	'#include "kernels/kernels.def"' '#define PROBE(name, ...) PROBE name' \
+	'#include "kernels/kernels.def"' '#define PROBE(name, source, flags, needs, ...) PROBE name source flags needs' \
 	'#define FUSED(row, source, flags, ...) ROW fused row source flags' '#define MEMBER(...)' \
 	'#include "kernels/fused.def"' '#include "kernels/probes.def"' \
 	'#define FLOAT_PROBE(name, flags) FLOAT name flags' '#include "kernels/float_probes.def"' | \
@@ -42,9 +42,10 @@ function symbol(name, file) {
 function alias(name, old) { printf ".global %s\n.set %s, %s\n", name, name, old > asm }
 BEGIN { print ".section .rodata" > asm }
 function nothing(name) { printf ".global %s\n%s:\n.global %s_end\n%s_end:\n", name, name, name, name > asm }
+function is_left_out(needs) { return (needs ~ /NEED_COOPMAT/ && !coopmat) || (needs ~ /NEED_DOT/ && !dot) }
 $$1 == "ROW" {
-    split($$0, part, "\""); flags = part[2]; needs = part[3]
-    if ((needs ~ /NEED_COOPMAT/ && !coopmat) || (needs ~ /NEED_DOT/ && !dot)) {
+    split($$0, part, "\""); flags = part[2]
+    if (is_left_out(part[3])) {
         nothing("ds4_spv_" $$2 "__" $$3); nothing("ds4_spv_safe_" $$2 "__" $$3)
         next
     }
@@ -61,7 +62,9 @@ $$1 == "ROW" {
     }
 }
 $$1 == "PROBE" {
-    module("probe__" $$2, "probe_" $$2, "")
+    split($$0, part, "\"")
+    if (is_left_out(part[3])) { nothing("ds4_spv_probe__" $$2); next }
+    module("probe__" $$2, "probe_" $$3, part[2])
     symbol("ds4_spv_probe__" $$2, "probe__" $$2)
 }
 $$1 == "FLOAT" {

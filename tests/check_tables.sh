@@ -92,10 +92,10 @@ check_kernels() {
         fi
         seen="$seen $op" rows="$rows ${op}__$name" sources="$sources $source"
     done <"$dir/kernels"
-    while read -r name; do
-        [ -f "kernels/probe_$name.comp" ] ||
-            bad kernels/probes.def "^PROBE\(${name}[,[:space:]]" "probe $name has no kernels/probe_$name.comp"
-        sources="$sources probe_$name"
+    while read -r name source; do
+        [ -f "kernels/probe_$source.comp" ] ||
+            bad kernels/probes.def "^PROBE\(${name}[,[:space:]]" "probe $name has no kernels/probe_$source.comp"
+        sources="$sources probe_$source"
     done <"$dir/probes"
     sources="$sources $(sed -n 's/^F [^ ]* //p' "$dir/fused" | tr '\n' ' ')"
     for f in kernels/*.comp; do
@@ -204,8 +204,8 @@ check() {
     expand kernels/kernels.def \
         'KERNEL(op, name, source, flags, lx, ly, px, py, needs, mt, bound, cause, ...) op name source bound cause' \
         >"$dir/kernels"
-    expand kernels/probes.def 'PROBE(name, ...) name' >"$dir/probes"
-    expand kernels/float_probes.def 'FLOAT_PROBE(name, ...) float' | head -n 1 >>"$dir/probes"
+    expand kernels/probes.def 'PROBE(name, source, ...) name source' >"$dir/probes"
+    expand kernels/float_probes.def 'FLOAT_PROBE(name, ...) float float' | head -n 1 >>"$dir/probes"
     expand kernels/fused.def 'FUSED(name, source, ...) F name source' \
         'MEMBER(name, op, n, bound, cause, ...) M name op n bound cause' >"$dir/fused"
     expand engine/fusions.def 'FUSION(name, first, last) name first last' >"$dir/fusions"

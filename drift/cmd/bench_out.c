@@ -15,6 +15,12 @@ double bench_ceiling(const bench_report *r, const char *name) {
     return 0.0;
 }
 
+/* Name of what a side is a share of. */
+static const char *ceiling_of(const bench_report *r, ds4_phase p, uint32_t side) {
+    if (p == DS4_DECODE) return "copy";
+    return r->prefill_ceiling[side] ? r->prefill_ceiling[side] : "none";
+}
+
 /* What a side reads (decode) or computes (prefill) per second, beside the device's best; share
  * is 0 where there is no ceiling. */
 typedef struct load {
@@ -25,7 +31,7 @@ static load load_of(const bench_report *r, uint32_t i, ds4_phase p, uint32_t sid
     const bench_cost *c = &r->run->cost[i][p];
     double per_tok = (p == DS4_DECODE ? c->n_byte : 2.0 * c->n_mac) /
                      drift_bench_n_tok(&r->bench->spec, i, p);
-    double best = bench_ceiling(r, p == DS4_DECODE ? "copy" : "fma");
+    double best = bench_ceiling(r, ceiling_of(r, p, side));
     double rate = per_tok * r->bench->figure[i][p].tps[side];
     return (load){rate, best > 0.0 ? rate / best : 0.0};
 }
@@ -91,6 +97,12 @@ static void print_figure(FILE *f, const bench_report *r, uint32_t i, ds4_phase p
     else fprintf(f, "%s\n", drift_bench_verdict_text(v->verdict));
 }
 
+/* A prefill is held against the matrix unit also where no row of it runs there. */
+static const char *unused(const bench_report *r, uint32_t side) {
+    bool fma = !strcmp(ceiling_of(r, DS4_PREFILL, side), "fma");
+    return fma || r->uses_matrix[side] ? "" : " (its rows use no matrix)";
+}
+
 static void print_loads(FILE *f, const bench_report *r) {
     const drift_bench *b = r->bench;
     fprintf(f, "\ncontext  phase      kv bytes  per token             A                B\n");
@@ -110,11 +122,16 @@ static void print_loads(FILE *f, const bench_report *r) {
             }
             fprintf(f, "\n");
         }
-    for (uint32_t i = 0; i < r->n_ceiling; i++)
-        fprintf(f, "the device at best, %s: %.2f G/s (%s)\n", r->ceiling[i].name,
-                r->ceiling[i].rate * 1e-9, r->ceiling[i].what);
+    for (uint32_t i = 0; i < r->n_ceiling; i++) {
+        const ds4_vk_ceiling *c = &r->ceiling[i];
+        fprintf(f, "the device at best, %s: ", c->name);
+        if (c->lacks) fprintf(f, "not measured: %s (%s)\n", c->lacks, c->what);
+        else fprintf(f, "%.2f G/s (%s)\n", c->rate * 1e-9, c->what);
+    }
     if (r->n_ceiling)
-        fprintf(f, "%% of decode: of copy; %% of prefill: of fma (no matrix unit measured)\n");
+        fprintf(f, "%% of decode: of copy; %% of prefill: A of %s%s, B of %s%s\n",
+                ceiling_of(r, DS4_PREFILL, 0), unused(r, 0), ceiling_of(r, DS4_PREFILL, 1),
+                unused(r, 1));
     else fprintf(f, "no ceiling measured\n");
 }
 
@@ -280,15 +297,16 @@ static json_t *figure(const bench_report *r, uint32_t i, ds4_phase p) {
     const bench_cost *c = &r->run->cost[i][p];
     uint32_t n = drift_bench_n_tok(&b->spec, i, p);
     return json_pack(
-        "{s:i,s:s,s:i,s:s,s:[o,o],s:[o,o],s:o,s:o,s:f,s:i,s:I,s:f,s:f,s:[o,o],s:[o,o]}",
+        "{s:i,s:s,s:i,s:s,s:[o,o],s:[o,o],s:o,s:o,s:f,s:i,s:I,s:f,s:f,s:[o,o],s:[s,s],s:[o,o]}",
         "ctx_tokens", (int)b->spec.prefill.at[i], "phase", phase_text[p], "tokens", (int)n,
         "verdict", drift_bench_verdict_text(v->verdict), "tps", num(v->tps[0]), num(v->tps[1]),
         "spread", num(v->spread[0]), num(v->spread[1]), "ratio", interval(&v->ab), "aa",
         interval(&v->aa), "floor", v->floor, "pairs_with_same_rows", (int)v->n_row_same,
         "kvcache_bytes", (json_int_t)r->run->kv_bytes[i], "bytes_per_token", c->n_byte / n,
         "flop_per_token", 2.0 * c->n_mac / n, "share_of_ceiling",
-        num(load_of(r, i, p, 0).share), num(load_of(r, i, p, 1).share), "seconds",
-        seconds(b, i, p, 0), seconds(b, i, p, 1));
+        num(load_of(r, i, p, 0).share), num(load_of(r, i, p, 1).share), "ceiling",
+        ceiling_of(r, p, 0), ceiling_of(r, p, 1), "seconds", seconds(b, i, p, 0),
+        seconds(b, i, p, 1));
 }
 
 static json_t *starts_json(const bench_starts *s) {
@@ -318,10 +336,13 @@ static json_t *whole(const bench_report *r) {
             if (drift_bench_n_tok(&b->spec, i, (ds4_phase)p))
                 json_array_append_new(figures, figure(r, i, (ds4_phase)p));
     }
-    for (uint32_t i = 0; i < r->n_ceiling; i++)
+    for (uint32_t i = 0; i < r->n_ceiling; i++) {
+        const ds4_vk_ceiling *c = &r->ceiling[i];
         json_array_append_new(ceilings,
-                              json_pack("{s:s,s:s,s:f}", "name", r->ceiling[i].name, "what",
-                                        r->ceiling[i].what, "per_s", r->ceiling[i].rate));
+                              json_pack("{s:s,s:s,s:o,s:s?}", "name", c->name, "what", c->what,
+                                        "per_s", c->lacks ? json_null() : json_real(c->rate),
+                                        "lacks", c->lacks));
+    }
     return json_pack("{s:s,s:i,s:O,s:s,s:s,s:b,s:i,s:s,s:f,s:o,s:o,s:o,s:o}", "format",
                      "ds4-drift/bench", "version", 1, "facts", r->fact, "a", r->plan[0], "b",
                      r->plan[1], "partial", is_partial(r), "blocks", (int)b->n_block, "order",

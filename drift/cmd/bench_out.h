@@ -17,6 +17,9 @@ typedef struct bench_report {
     const char *no_starts; /* why there are none; NULL: there are */
     ds4_vk_ceiling ceiling[DS4_VK_MAX_CEILING];
     uint32_t n_ceiling;
+    const char
+        *prefill_ceiling[2]; /* by name, what a side's prefill is a share of; NULL: nothing */
+    bool uses_matrix[2];     /* rows of its prefill ran on cooperative matrices */
 } bench_report;
 
 /* The rate of a ceiling, 0 when there is none. */

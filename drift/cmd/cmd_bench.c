@@ -271,6 +271,25 @@ static ds4_status prompt(drift_fixture_set *set, const args *a, ds4_engine *e, d
     return cmd_fixtures_read(set, &f, e, err);
 }
 
+/* What each side's prefill is held against: the greatest rate of the matrices that its rows
+ * use; where they use none, that of f32 sums or of fma, the greater. */
+static void prefill_ceilings(bench_report *r, const bench_run *run, const ds4_backend *b) {
+    for (int side = 0; side < 2; side++) {
+        const char *best = NULL;
+        for (uint32_t i = 0; i < ds4_ledger_n(run->rows[side]); i++) {
+            const ds4_ledger_entry *e = ds4_ledger_at(run->rows[side], i);
+            if (e->phase != DS4_PREFILL) continue;
+            const char *c = ds4_vk_row_ceiling(b, ds4_tap_table[e->tap].op, e->row);
+            if (!strcmp(c, "fma")) continue;
+            if (!best || bench_ceiling(r, c) > bench_ceiling(r, best)) best = c;
+        }
+        r->uses_matrix[side] = best != NULL;
+        if (!best)
+            best = bench_ceiling(r, "matrix") > bench_ceiling(r, "fma") ? "matrix" : "fma";
+        r->prefill_ceiling[side] = best;
+    }
+}
+
 static ds4_status measure(drift_bench *b, bench_run *run, bench_report *r, const args *a,
                           const drift_progress *progress, ds4_err *err) {
     ds4_status st = DS4_OK;
@@ -295,6 +314,7 @@ static ds4_status measure(drift_bench *b, bench_run *run, bench_report *r, const
     bench_host_facts(r->fact, &before, &after);
     if (!a->no_ceilings && b->n_block == b->spec.n_block && !strcmp(a->engine.engine, "vk"))
         TRY(ds4_vk_ceilings(r->ceiling, &r->n_ceiling, ds4_engine_backend(e), err));
+    if (r->n_ceiling) prefill_ceilings(r, run, ds4_engine_backend(e));
 out:
     bench_run_close(run); /* before the engine; the report reads what it counted */
     drift_fixture_set_free(&set);

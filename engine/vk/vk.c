@@ -413,6 +413,17 @@ ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, 
     return ds4_vk_measure_ceilings(out, n, v->d, v->g, &v->memory, err);
 }
 
+const char *ds4_vk_row_ceiling(const ds4_backend *b, ds4_op op, const char *row) {
+    const ds4_vk *v = (const ds4_vk *)b;
+    if (strcmp(b->ops->name, vk_ops.name)) return "fma";
+    for (uint32_t i = 0; i < vk_n_row(b, op); i++) {
+        const ds4_vk_shape *s = ds4_vk_kernels_shape(v->k, op, i);
+        if (s && !strcmp(vk_row(b, op, i)->name, row))
+            return s->r == DS4_VK_COOP_F16 ? "matrix_f16acc" : "matrix";
+    }
+    return "fma";
+}
+
 ds4_vk_built ds4_vk_pipelines_built(const ds4_backend *b) {
     if (strcmp(b->ops->name, vk_ops.name)) return (ds4_vk_built){0};
     return ds4_vk_kernels_built(((const ds4_vk *)b)->k);

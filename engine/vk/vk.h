@@ -48,10 +48,11 @@ ds4_vk_built ds4_vk_pipelines_built(const ds4_backend *b);
 
 /* What a device was measured to do at best, here and now. */
 typedef struct ds4_vk_ceiling {
-    const char *name; /* "copy", "read": bytes per second; "fma": f32 operations per second, two
-                         per multiply-add */
-    const char *what; /* one line */
-    double rate;      /* 0: not measured */
+    const char *name;  /* "copy", "read": bytes per second; "fma", "matrix", "matrix_f16acc":
+                          operations per second, two per multiply-add (kernels/probes.def) */
+    const char *what;  /* one line */
+    const char *lacks; /* why this build or the device has none, static text; NULL: it has */
+    double rate;       /* 0: not measured */
 } ds4_vk_ceiling;
 #define DS4_VK_MAX_CEILING 8
 
@@ -60,6 +61,10 @@ typedef struct ds4_vk_ceiling {
  * Errors: DS4_ERR_USAGE for a backend of another engine; as a kernel otherwise. */
 ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, ds4_backend *b,
                            ds4_err *err);
+
+/* The ceiling of a row's products: "matrix" or "matrix_f16acc" when it runs on the device's
+ * cooperative matrices, by the type of their sums, else "fma". */
+const char *ds4_vk_row_ceiling(const ds4_backend *b, ds4_op op, const char *row);
 
 /* Why a device opened with describe cannot run strict rows; NULL when it can. Owns: b. */
 const char *ds4_vk_unfit(const ds4_backend *b);

@@ -422,15 +422,14 @@ static size_t code_words(const ds4_vk_row *row, uint32_t safe) {
     return ((uintptr_t)row->code_end[safe] - (uintptr_t)row->code[safe]) / sizeof(uint32_t);
 }
 
-/* The device's cooperative matrix for a row that needs one, or NULL. */
-static const ds4_vk_shape *shape_of(const ds4_vk_device *d, const ds4_vk_row *row) {
+const ds4_vk_shape *ds4_vk_row_shape(const ds4_vk_device *d, const ds4_vk_row *row) {
     bool f16 = (row->needs & DS4_VK_NEED_F16_SUM) != 0;
     if (!(row->needs & DS4_VK_NEED_COOPMAT)) return NULL;
     return ds4_vk_coop_find(&d->coop, f16 ? DS4_VK_COOP_F16 : DS4_VK_COOP_F32);
 }
 
-static const char *find_unfit(const ds4_vk_device *d, const ds4_vk_row *row,
-                              const ds4_vk_reflection *r) {
+const char *ds4_vk_row_unfit(const ds4_vk_device *d, const ds4_vk_row *row,
+                             const ds4_vk_reflection *r) {
     static const char *const text[] = {
 #define CAP(id, number, lack) "the device lacks " lack,
         DS4_VK_CAPS(CAP)
@@ -440,7 +439,7 @@ static const char *find_unfit(const ds4_vk_device *d, const ds4_vk_row *row,
     uint32_t want = r->caps | (row->needs & DS4_VK_NEED_SUBGROUP ? sg : 0);
     for (uint32_t i = 0; i < DS4_VK_CAP_COUNT; i++)
         if (want & ~d->caps & 1u << i) return text[i];
-    if ((row->needs & DS4_VK_NEED_COOPMAT) && !shape_of(d, row))
+    if ((row->needs & DS4_VK_NEED_COOPMAT) && !ds4_vk_row_shape(d, row))
         return row->needs & DS4_VK_NEED_F16_SUM
                    ? "the device has no cooperative matrix of f16 operands and f16 sums that "
                      "divides the tile of 64 x 32 x 32"
@@ -485,7 +484,7 @@ static ds4_status kernel_init(const ds4_vk_kernels *k, struct kernel *n, const d
         ds4_vk_reflection r;
         TRY(ds4_vk_reflect(&r, row->code[safe], code_words(row, safe), local, row->name, err));
         TRY(ds4_vk_row_check(row, &r, err));
-        if (!n->unfit) n->unfit = find_unfit(k->d, row, &r);
+        if (!n->unfit) n->unfit = ds4_vk_row_unfit(k->d, row, &r);
         n->reflection.spec_ids |= r.spec_ids;
         build_init(&n->build[safe], row, safe);
     }
@@ -609,12 +608,13 @@ const char *ds4_vk_kernels_refuses(const ds4_vk_kernels *k, const ds4_call *c, u
 
 const ds4_vk_shape *ds4_vk_kernels_shape(const ds4_vk_kernels *k, ds4_op op, uint32_t i) {
     const struct kernel *n = find(k, op, i);
-    return n && !n->unfit ? shape_of(k->d, &n->row) : NULL;
+    return n && !n->unfit ? ds4_vk_row_shape(k->d, &n->row) : NULL;
 }
 
 bool ds4_vk_kernels_has_used(const ds4_vk_kernels *k, const ds4_vk_shape *shape) {
     for (uint32_t i = 0; i < k->n_kernel; i++)
-        if (k->kernel[i].n_pipeline && shape_of(k->d, &k->kernel[i].row) == shape) return true;
+        if (k->kernel[i].n_pipeline && ds4_vk_row_shape(k->d, &k->kernel[i].row) == shape)
+            return true;
     return false;
 }
 
@@ -636,7 +636,7 @@ static ds4_status pipeline_new(const ds4_vk_kernels *k, struct kernel *n, struct
                                ds4_err *err) {
     ds4_status st = DS4_OK;
     const uint32_t safe = p->variants & DS4_VARIANT_BIT(SAFE_MATH) ? 1 : 0;
-    const ds4_vk_shape *shape = shape_of(k->d, &n->row);
+    const ds4_vk_shape *shape = ds4_vk_row_shape(k->d, &n->row);
     const uint32_t value[DS4_VK_SPEC_COUNT] = {
         [DS4_VK_SPEC_X] = n->row.lx,
         [DS4_VK_SPEC_Y] = n->row.ly,

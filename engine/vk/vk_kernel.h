@@ -71,6 +71,14 @@ ds4_status ds4_vk_reflect(ds4_vk_reflection *out, const uint32_t *word, size_t n
  * missing), args.h (arguments) or the row (local size, subgroup use). */
 ds4_status ds4_vk_row_check(const ds4_vk_row *row, const ds4_vk_reflection *r, ds4_err *err);
 
+/* Why the device cannot run a row with this module, static text; NULL: it can. */
+const char *ds4_vk_row_unfit(const ds4_vk_device *d, const ds4_vk_row *row,
+                             const ds4_vk_reflection *r);
+
+/* The device's cooperative matrix for a row that needs one; NULL: it has none, or needs none.
+ */
+const ds4_vk_shape *ds4_vk_row_shape(const ds4_vk_device *d, const ds4_vk_row *row);
+
 typedef struct ds4_vk_kernels ds4_vk_kernels;
 
 /* Reflects and checks the whole manifest. cache_dir: see ds4_vk_options. Owns: the caller frees

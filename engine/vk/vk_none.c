@@ -36,3 +36,8 @@ ds4_status ds4_vk_ceilings(ds4_vk_ceiling out[DS4_VK_MAX_CEILING], uint32_t *n, 
     (void)out, (void)n, (void)b;
     return absent(err);
 }
+
+const char *ds4_vk_row_ceiling(const ds4_backend *b, ds4_op op, const char *row) {
+    (void)b, (void)op, (void)row;
+    return "fma";
+}
