@@ -5,8 +5,8 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 /* Products of cooperative matrices from registers: 2 left times 4 right operands, n_step times, into
  * sums of their own. Shape and layouts are those of the rows (glsl/coop.glsl); F16_SUM: sums in f16.
- * Group: 128 invocations. Bindings: 1 y f32 [groups * 128]; argument: n_step. */
-layout(local_size_x = 128) in;
+ * Group: constant 0 gives its invocations. Bindings: 1 y f32 [groups * invocations]; argument: n_step. */
+layout(local_size_x_id = 0) in;
 layout(std430, set = 0, binding = 1) writeonly buffer Y_ { float y[]; };
 layout(std140, set = 1, binding = 0) uniform Args_ { uint n_step; };
 layout(constant_id = 7) const uint CM = 16;
@@ -27,7 +27,7 @@ shared float16_t tile[N_ELEM];
 
 void main() {
     /* Mixed signs, no zero, different for every element: sums stay small and finite. */
-    for (uint i = gl_LocalInvocationIndex; i < N_ELEM; i += 128u)
+    for (uint i = gl_LocalInvocationIndex; i < N_ELEM; i += gl_WorkGroupSize.x)
         tile[i] = float16_t((float((i * 2654435761u) >> 20) - 2047.5) / 8192.0);
     barrier();
     MATRIX_A p[N_A];

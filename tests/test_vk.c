@@ -499,7 +499,7 @@ static void test_sync_reports_a_planted_validation_message(void **state) {
 
 /* The fact of a device opened and closed with a cache folder; what it compiled is then saved.
  */
-static void cache_outcome(char out[64], const char *dir) {
+static void cache_outcome(char out[256], const char *dir) {
     const ds4_vk_options opt = {.device = -1, .cache_dir = dir};
     ds4_backend *b = NULL;
     ds4_err fault = {0};
@@ -507,7 +507,7 @@ static void cache_outcome(char out[64], const char *dir) {
     if (ds4_vk_open(&b, &opt, &fault) != DS4_OK) fail_msg("%s", fault.message);
     out[0] = 0;
     for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++)
-        if (!strcmp(key, "pipeline_cache")) snprintf(out, 64, "%s", value);
+        if (!strcmp(key, "pipeline_cache")) snprintf(out, 256, "%s", value);
     b->ops->close(b);
 }
 
@@ -523,7 +523,7 @@ static void cache_file(char out[320], const char *dir) {
 }
 
 static void test_cache_is_kept_and_damage_is_a_miss(void **state) {
-    char dir[] = "/tmp/ds4-cache-XXXXXX", path[320], text[64], second[64];
+    char dir[] = "/tmp/ds4-cache-XXXXXX", path[320], text[256], second[256];
     struct stat sb;
     (void)state, (void)device(MAPPED);
     assert_non_null(mkdtemp(dir));
@@ -554,6 +554,26 @@ static void test_cache_is_kept_and_damage_is_a_miss(void **state) {
     cache_outcome(text, dir);
     assert_string_equal(text, "cold: the file was damaged");
     cache_file(path, dir); /* no partial file beside it */
+    remove(path), remove(dir);
+}
+
+/* A folder in the file's place can be neither read nor replaced. */
+static void test_cache_that_cannot_be_kept_is_said(void **state) {
+    char dir[] = "/tmp/ds4-cache-XXXXXX", path[320], text[256];
+    (void)state, (void)device(MAPPED);
+    assert_non_null(mkdtemp(dir));
+    cache_outcome(text, dir);
+    cache_file(path, dir);
+    assert_int_equal(remove(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    cache_outcome(text, dir);
+    if (strncmp(text, "cold: the file was damaged; could not be kept: ", 47) ||
+        !strstr(text, dir))
+        fail_msg("found \"%s\"", text);
+    cache_file(path, dir); /* no partial file beside it */
+    assert_int_equal(rmdir(path), 0);
+    cache_outcome(text, dir); /* and now it can */
+    assert_string_equal(text, "cold");
     remove(path), remove(dir);
 }
 
@@ -600,6 +620,7 @@ int main(void) {
         cmocka_unit_test(test_open_survives_each_failing_allocation),
         cmocka_unit_test(test_sync_reports_a_planted_validation_message),
         cmocka_unit_test(test_cache_is_kept_and_damage_is_a_miss),
+        cmocka_unit_test(test_cache_that_cannot_be_kept_is_said),
         cmocka_unit_test(test_cache_folder_that_is_a_file_is_an_error),
         cmocka_unit_test(test_validation_has_said_nothing),
     };

@@ -112,7 +112,7 @@ static ds4_status listen(bench_start *out, int fd, ds4_err *err) {
         RAISE(DS4_ERR_IO, "bench: a pipe: %s", strerror(errno));
     }
     while (fgets(line, sizeof line, f))
-        told = sscanf(line, "start %lf %lf %lf %u %63[^\n]", &out->open_s, &out->first_s,
+        told = sscanf(line, "start %lf %lf %lf %u %255[^\n]", &out->open_s, &out->first_s,
                       &out->pipelines_s, &out->n_pipeline, out->cache) == 5 ||
                told;
     if (!told) RAISE(DS4_ERR_IO, "bench: a process for the start time said nothing");

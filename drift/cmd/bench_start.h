@@ -21,7 +21,7 @@ typedef struct bench_start {
     double first_s;     /* logits of the first token */
     double pipelines_s; /* of these, in the driver's making of pipelines */
     uint32_t n_pipeline;
-    char cache[64]; /* the fact pipeline_cache; the end of it says what the file held */
+    char cache[256]; /* the fact pipeline_cache; the end of it says what the file held */
 } bench_start;
 
 typedef struct bench_starts {

@@ -138,10 +138,18 @@ static ds4_status save(ds4_vk_cache *c, ds4_err *err) {
     TRY(ds4_file_writer_put(w, p, n, err));
     st = ds4_file_writer_finish(w, err);
     w = NULL;
+    if (st == DS4_OK) memcpy(c->digest, h.digest, sizeof c->digest);
 out:
     ds4_file_writer_abandon(w);
     ds4_mem_free(p);
     return st;
+}
+
+const char *ds4_vk_cache_text(ds4_vk_cache *c) {
+    ds4_err err = {0};
+    if (!c->path || save(c, &err) == DS4_OK) return c->outcome;
+    snprintf(c->text, sizeof c->text, "%s; could not be kept: %.200s", c->outcome, err.message);
+    return c->text;
 }
 
 void ds4_vk_cache_fini(ds4_vk_cache *c) {

@@ -106,11 +106,12 @@ static ds4_status pipeline_new(VkPipeline *out, const bed *b, const ds4_vk_row *
                                ds4_err *err) {
     ds4_status st = DS4_OK;
     const ds4_vk_shape *shape = ds4_vk_row_shape(b->d, row);
-    const uint32_t value[] = {shape ? shape->m : 0, shape ? shape->n : 0, shape ? shape->k : 0};
-    const VkSpecializationMapEntry entry[] = {{DS4_VK_SPEC_M, 0, sizeof *value},
-                                              {DS4_VK_SPEC_N, 4, sizeof *value},
-                                              {DS4_VK_SPEC_K, 8, sizeof *value}};
-    const VkSpecializationInfo special = {3, entry, sizeof value, value};
+    const uint32_t value[DS4_VK_SPEC_COUNT] = {[DS4_VK_SPEC_X] = row->lx,
+                                               [DS4_VK_SPEC_M] = shape ? shape->m : 0,
+                                               [DS4_VK_SPEC_N] = shape ? shape->n : 0,
+                                               [DS4_VK_SPEC_K] = shape ? shape->k : 0};
+    VkSpecializationMapEntry entry[DS4_VK_SPEC_COUNT];
+    const VkSpecializationInfo special = {DS4_VK_SPEC_COUNT, entry, sizeof value, value};
     VkShaderModule module = VK_NULL_HANDLE;
     VkShaderModuleCreateInfo code = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
@@ -124,6 +125,10 @@ static ds4_status pipeline_new(VkPipeline *out, const bed *b, const ds4_vk_row *
                   .pSpecializationInfo = shape ? &special : NULL},
         .layout = ds4_vk_graph_layout(b->g)};
 
+    /* Every constant, also those that no probe has: validation layers (1.4.309) take an id for
+     * the place among the entries. */
+    for (uint32_t i = 0; i < DS4_VK_SPEC_COUNT; i++)
+        entry[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof *value, sizeof *value};
     TRYVK(row->name, vkCreateShaderModule(b->d->device, &code, NULL, &module));
     info.stage.module = module;
     TRYVK(row->name,

@@ -651,7 +651,7 @@ static ds4_status pipeline_new(const ds4_vk_kernels *k, struct kernel *n, struct
         [DS4_VK_SPEC_SUBGROUP] = k->d->subgroup,
     };
     VkSpecializationMapEntry entry[DS4_VK_SPEC_COUNT];
-    VkSpecializationInfo special = {0, entry, sizeof value, value};
+    VkSpecializationInfo special = {DS4_VK_SPEC_COUNT, entry, sizeof value, value};
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
@@ -660,10 +660,10 @@ static ds4_status pipeline_new(const ds4_vk_kernels *k, struct kernel *n, struct
                   .pSpecializationInfo = &special},
         .layout = ds4_vk_graph_layout(k->g)};
 
+    /* Also those that the module lacks: validation layers (1.4.309) take the id of a matrix's
+     * size for its place among the entries. */
     for (uint32_t i = 0; i < DS4_VK_SPEC_COUNT; i++)
-        if (n->reflection.spec_ids >> i & 1u)
-            entry[special.mapEntryCount++] =
-                (VkSpecializationMapEntry){i, i * (uint32_t)sizeof *value, sizeof *value};
+        entry[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof *value, sizeof *value};
     TRY(module_new(k, n, safe, err));
     info.stage.module = n->build[safe].module;
     TRYVK(n->row.name,
@@ -761,7 +761,7 @@ ds4_status ds4_vk_kernels_fused_pipeline(ds4_vk_kernels *k, uint32_t fused,
 
 ds4_vk_built ds4_vk_kernels_built(const ds4_vk_kernels *k) { return k->built; }
 
-const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k) { return k->cache.outcome; }
+const char *ds4_vk_kernels_cache(ds4_vk_kernels *k) { return ds4_vk_cache_text(&k->cache); }
 
 bool ds4_vk_kernels_fact(const ds4_vk_kernels *k, uint32_t i, bool all, const char **key,
                          const char **value) {

@@ -117,8 +117,8 @@ ds4_status ds4_vk_kernels_fused_pipeline(ds4_vk_kernels *k, uint32_t fused,
                                          const ds4_call *const *c, uint32_t n,
                                          const uint32_t base[2], VkPipeline *out, ds4_err *err);
 
-/* What ds4_vk_cache says of its file. */
-const char *ds4_vk_kernels_cache(const ds4_vk_kernels *k);
+/* What ds4_vk_cache_text says of the file. */
+const char *ds4_vk_kernels_cache(ds4_vk_kernels *k);
 
 /* "spirv.<op>__<row>" (with ".safe" appended for the SAFE build) and the 128-bit xxh3 of its
  * bytes, for the i-th module that a pipeline was made of, or of all. */
