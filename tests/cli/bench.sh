@@ -36,6 +36,23 @@ grep -qE '^cold .* cold$' "$t/out" || die "a cold start that is not"
 for word in '"plan.b"' '"pipeline_cache"' '"driver"' '"kind": "cold"' '"name": "fma"'; do
     grep -qF "$word" "$t/vk.json" || die "vk.json without $word"
 done
+# The rate of matrices, or why there is none; then a prefill is held against fma.
+if grep -q '^the device at best, matrix: not measured: ' "$t/out"; then
+    says "% of prefill: A of fma, B of fma"
+    grep -qE '^the device at best, matrix: not measured: (left out of this build: |the device |the workgroup )' "$t/out" ||
+        die "no reason for no matrix"
+    grep -qF '"lacks": "' "$t/vk.json" || die "vk.json without the reason"
+else
+    grep -qE '^the device at best, matrix: [0-9.]+ G/s' "$t/out" || die "no rate of matrices"
+    # Row against row in one command: the ledgers name both, and the share is of the matrices that ran.
+    echo "matmul/prefill=tile" >"$t/tile.plan"
+    for sum in '' _f16acc; do
+        echo "matmul/prefill=coop_staged$sum,tile" >"$t/coop.plan"
+        expect 3 "$bin" bench -m "$model" --a "$t/tile.plan" --b "$t/coop.plan" --prefill 16 --decode 1 --repeats 1
+        grep -q "^rows that differ in prefill: matmul tile -> .*coop_staged$sum" "$t/out" || die "the rows did not differ"
+        grep -qE "% of prefill: A of [a-z]+( \(its rows use no matrix\))?, B of matrix$sum\$" "$t/out" || die "another ceiling"
+    done
+fi
 
 # What a decoded token reads and multiplies, counted from its calls, against the weights that `model
 # info` derives from the file and the rows that 97 tokens leave behind: d = 128, 4 heads, window 32,
