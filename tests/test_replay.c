@@ -250,6 +250,43 @@ static void test_replay_forgets_freed_buffers(void **state) {
     assert_true(count(b).n_forgotten - before.n_forgotten >= 20);
 }
 
+/* The pipeline of the first recorded list that runs one, and how many lists run it. */
+static uint32_t n_list_of(const ds4_vk_graph *g, VkPipeline *pipeline) {
+    const ds4_vk_list *l;
+    uint32_t n = 0;
+    for (uint32_t i = 0; (l = ds4_vk_graph_recorded(g, i)); i++) {
+        if (!*pipeline && l->n) *pipeline = l->node[0].pipeline;
+        n += *pipeline && ds4_vk_list_runs(l, *pipeline);
+    }
+    return n;
+}
+
+/* Drivers give a pipeline the handle of a destroyed one, too. Opening a device runs every build
+ * of the float probe once, on the same buffers, and destroys its pipeline: nothing may be
+ * replayed. */
+static void test_replay_forgets_destroyed_pipelines(void **state) {
+    ds4_backend *b = device(), *other = NULL;
+    ds4_vk_graph *g = ds4_vk_graph_of(b);
+    ds4_buf *x = rows_of(b, 1), *y = rows_of(b, 2);
+    VkPipeline pipeline = VK_NULL_HANDLE;
+    ds4_err *err;
+    (void)state;
+    store(b, y, x, 4, 0, N_ROW);
+    OK(b->ops->sync(b, err));
+    assert_true(n_list_of(g, &pipeline) > 0);
+    ds4_vk_graph_forget_pipeline(g, pipeline);
+    assert_int_equal(n_list_of(g, &pipeline), 0);
+    b->ops->buf_free(b, x), b->ops->buf_free(b, y);
+    for (int staged = 0; staged < 2; staged++) {
+        ds4_vk_options opt = test_vk_options();
+        opt.staged = staged;
+        OK(ds4_vk_open(&other, &opt, err));
+        assert_true(count(other).n_recorded > 0);
+        assert_int_equal(count(other).n_replayed, 0);
+        other->ops->close(other);
+    }
+}
+
 /* More shapes than records: the oldest makes room, and is recorded again when it comes back. */
 static void test_replay_keeps_a_bounded_number_of_records(void **state) {
     enum { N = DS4_VK_RECORDS + 9 };
@@ -397,6 +434,7 @@ int main(void) {
         cmocka_unit_test(test_replay_takes_new_arguments_and_group_counts),
         cmocka_unit_test(test_replay_waits_for_nothing_and_mixes_nothing_up),
         cmocka_unit_test(test_replay_forgets_freed_buffers),
+        cmocka_unit_test(test_replay_forgets_destroyed_pipelines),
         cmocka_unit_test(test_replay_keeps_a_bounded_number_of_records),
         cmocka_unit_test(test_decode_replays_after_the_warm_up),
         cmocka_unit_test(test_setting_of_another_kind_is_an_error),

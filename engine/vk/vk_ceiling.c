@@ -160,6 +160,7 @@ static ds4_status run_probe(ds4_vk_ceiling *c, double *s, bed *b, const probe *p
     TRY(best_of(s, b, err));
     keep_best(c, each_of(b, p) * b->n_step * p->row.lx * b->group / *s);
 out:
+    ds4_vk_graph_forget_pipeline(b->g, b->pipeline);
     vkDestroyPipeline(b->d->device, b->pipeline, NULL);
     b->pipeline = VK_NULL_HANDLE;
     return st;

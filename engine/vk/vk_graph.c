@@ -342,14 +342,20 @@ out:
     return st;
 }
 
+static void record_drop(ds4_vk_graph *g, struct record *r) {
+    r->list.n = 0;
+    g->stats.n_forgotten++;
+    if (!r->running) (void)vkResetCommandBuffer(r->cmd, 0); /* memory at most is lost */
+}
+
 void ds4_vk_graph_forget(ds4_vk_graph *g, VkBuffer buffer) {
-    for (uint32_t i = 0; buffer && i < g->n_record; i++) {
-        struct record *r = g->record[i];
-        if (!ds4_vk_list_uses(&r->list, buffer)) continue;
-        r->list.n = 0;
-        g->stats.n_forgotten++;
-        if (!r->running) (void)vkResetCommandBuffer(r->cmd, 0); /* memory at most is lost */
-    }
+    for (uint32_t i = 0; buffer && i < g->n_record; i++)
+        if (ds4_vk_list_uses(&g->record[i]->list, buffer)) record_drop(g, g->record[i]);
+}
+
+void ds4_vk_graph_forget_pipeline(ds4_vk_graph *g, VkPipeline pipeline) {
+    for (uint32_t i = 0; pipeline && i < g->n_record; i++)
+        if (ds4_vk_list_runs(&g->record[i]->list, pipeline)) record_drop(g, g->record[i]);
 }
 
 /* ---- submitting ---- */

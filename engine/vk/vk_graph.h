@@ -68,10 +68,12 @@ ds4_status ds4_vk_graph_sync(ds4_vk_graph *g, ds4_err *err);
 /* Drops what was recorded with an idle buffer; called before the buffer is destroyed, for the
  * driver may give its handle to the next one. */
 void ds4_vk_graph_forget(ds4_vk_graph *g, VkBuffer buffer);
+/* The same for an idle pipeline that is destroyed while the graph lives on. */
+void ds4_vk_graph_forget_pipeline(ds4_vk_graph *g, VkPipeline pipeline);
 
 typedef struct ds4_vk_graph_stats {
     uint64_t n_recorded, n_replayed; /* submissions of the two kinds */
-    uint64_t n_forgotten;            /* recorded buffers dropped with a buffer they used */
+    uint64_t n_forgotten;            /* recorded buffers dropped with what they used */
     uint64_t n_call, n_barrier;      /* commands, and barriers between them, as recorded */
 } ds4_vk_graph_stats;
 

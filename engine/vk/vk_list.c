@@ -30,6 +30,12 @@ static bool overlap(const ds4_vk_node *a, uint32_t i, const ds4_vk_node *b, uint
            (!nb || a->view[i].off < b->view[k].off + nb);
 }
 
+bool ds4_vk_list_runs(const ds4_vk_list *l, VkPipeline pipeline) {
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->node[i].pipeline == pipeline) return true;
+    return false;
+}
+
 static bool depends(const ds4_vk_node *a, const ds4_vk_node *b) {
     for (uint32_t i = 0; i < a->n_bind; i++)
         for (uint32_t k = 0; k < b->n_bind; k++)

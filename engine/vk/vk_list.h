@@ -31,6 +31,7 @@ typedef struct ds4_vk_list {
 uint64_t ds4_vk_list_hash(const ds4_vk_list *l);
 bool ds4_vk_list_equal(const ds4_vk_list *a, const ds4_vk_list *b);
 bool ds4_vk_list_uses(const ds4_vk_list *l, VkBuffer buffer);
+bool ds4_vk_list_runs(const ds4_vk_list *l, VkPipeline pipeline);
 
 /* The order to record a list in: nodes of one level do not depend on each other and stand
  * together; a barrier belongs in front of each level but the first. */
