@@ -195,7 +195,7 @@ static ds4_status run(void *user, const ds4_call *c, uint32_t row, ds4_err *err)
         if (!d.n[i] && buf->n_padded - d.off[i] > most) d.n[i] = most;
     }
     if (ds4_op_table[op].scratch >= 0) d.writes |= 1u << ds4_op_table[op].scratch;
-    TRY(dispatch_all(v, &(work){&c, 1, row}, &d, err));
+    st = dispatch_all(v, &(work){&c, 1, row}, &d, err); /* may fail after some of it */
     for (uint32_t i = 0; i < c->n_bind; i++)
         if (c->bind[i]) c->bind[i]->serial = ds4_vk_graph_serial(v->g);
     c->bind[c->n_bind - 1]->written = ++v->memory.clock;
@@ -253,7 +253,7 @@ static ds4_status vk_call_group(ds4_backend *b, const char *row, const ds4_call 
     ds4_op_grid(ds4_vk_fused_op(fused, n - 1), c[n - 1]->args, d.group);
     if (d.group[0] == 0 || d.group[1] == 0 || d.group[2] == 0) goto out;
     d.group[0] = div_up(d.group[0], r->per_x), d.group[1] = div_up(d.group[1], r->per_y);
-    TRY(dispatch_all(v, &(work){c, n, fused}, &d, err));
+    st = dispatch_all(v, &(work){c, n, fused}, &d, err);
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t j = 0; j < c[i]->n_bind; j++)
             if (c[i]->bind[j]) c[i]->bind[j]->serial = ds4_vk_graph_serial(v->g);
