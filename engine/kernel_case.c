@@ -1,6 +1,7 @@
 #include "engine/kernel_case.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +18,13 @@
  * float. binds: one spec per binding, KIND:PRODUCT, products of keys and numbers by '*'. Kinds:
  * f f32; w raw weight rows (product of rows; row_elem names the key of the row length); i i32
  * below the key before '/'; s ascending distinct i32 rows below it, row length k; q any words;
- * x scratch; o output f32; n output i32. */
+ * x scratch; o output f32; n output i32.
+ * limits: what the reference relies on so that it stays inside its bindings, as words
+ * KEY<=PRODUCT, KEY>=PRODUCT and KEY%PRODUCT (a multiple), in which a product may also name a
+ * size of `derived`. Beside them the first argument and all sizes of the output are at least 1.
+ */
 typedef struct shape {
-    const char *args, *row_elem, *binds;
+    const char *args, *row_elem, *binds, *limits;
 } shape;
 
 static const struct {
@@ -27,54 +32,66 @@ static const struct {
     shape s;
 } shapes[] = {
     {DS4_OP_embed,
-     {"n_tok n_embd n_hc row_bytes", "n_embd",
-      "w:n_vocab i:n_vocab/n_tok o:n_tok*n_hc*n_embd"}},
+     {"n_tok n_embd n_hc row_bytes", "n_embd", "w:n_vocab i:n_vocab/n_tok o:n_tok*n_hc*n_embd",
+      NULL}},
     {DS4_OP_rms_norm,
-     {"n_row n_col has_w .eps=1e-6", NULL, "f:n_row*n_col f:n_col o:n_row*n_col"}},
+     {"n_row n_col has_w .eps=1e-6", NULL, "f:n_row*n_col f:n_col o:n_row*n_col", NULL}},
     {DS4_OP_matmul,
      {"n_tok n_in n_out row_bytes x_stride=n_in group_rows=n_out", "n_in",
-      "w:n_out f:n_tok*x_stride o:n_tok*n_out"}},
+      "w:n_out f:n_tok*x_stride o:n_tok*n_out", "group_rows>=1 x_stride>=n_slice*n_in"}},
     {DS4_OP_matmul_id,
      {"n_tok n_slot n_in n_out row_bytes n_mat x_per_slot", "n_in",
-      "w:n_mat*n_out f:n_tok*n_slot*n_in i:n_mat/n_tok*n_slot o:n_tok*n_slot*n_out"}},
+      "w:n_mat*n_out f:n_tok*n_slot*n_in i:n_mat/n_tok*n_slot o:n_tok*n_slot*n_out", NULL}},
     {DS4_OP_hc_split,
-     {"n_tok n_sinkhorn=20 .eps=1e-6", NULL, "f:n_tok*24 f:3 f:24 o:n_tok*24"}},
-    {DS4_OP_hc_gate, {"n_tok n_hc=4 .eps=1e-6", NULL, "f:n_tok*n_hc f:1 f:n_hc o:n_tok*n_hc"}},
+     {"n_tok n_sinkhorn=20 .eps=1e-6", NULL, "f:n_tok*24 f:3 f:24 o:n_tok*24",
+      "n_sinkhorn<=1024"}},
+    {DS4_OP_hc_gate,
+     {"n_tok n_hc=4 .eps=1e-6", NULL, "f:n_tok*n_hc f:1 f:n_hc o:n_tok*n_hc", NULL}},
     {DS4_OP_hc_read,
      {"n_tok n_embd n_hc=4 w_stride=24", NULL,
-      "f:n_tok*n_hc*n_embd f:n_tok*w_stride o:n_tok*n_embd"}},
+      "f:n_tok*n_hc*n_embd f:n_tok*w_stride o:n_tok*n_embd", "n_hc<=w_stride"}},
     {DS4_OP_hc_write,
-     {"n_tok n_embd", NULL, "f:n_tok*4*n_embd f:n_tok*n_embd f:n_tok*24 o:n_tok*4*n_embd"}},
+     {"n_tok n_embd", NULL, "f:n_tok*4*n_embd f:n_tok*n_embd f:n_tok*24 o:n_tok*4*n_embd",
+      NULL}},
     {DS4_OP_rope,
      {"n_row n_head d_head n_rot pos0 pos_step=1 inverse", NULL,
-      "f:n_row*n_head*d_head q:n_rot o:n_row*n_head*d_head"}},
-    {DS4_OP_kv_round, {"n_row d_head n_fp8", NULL, "f:n_row*d_head o:n_row*d_head"}},
-    {DS4_OP_index_round, {"n_row half_out", NULL, "f:n_row*128 o:n_row*128"}},
-    {DS4_OP_row_store, {"n_row n_col row0 cap", NULL, "f:n_row*n_col o:cap*n_col"}},
+      "f:n_row*n_head*d_head q:n_rot o:n_row*n_head*d_head", "n_rot<=d_head n_rot%2"}},
+    {DS4_OP_kv_round,
+     {"n_row d_head n_fp8", NULL, "f:n_row*d_head o:n_row*d_head", "n_fp8<=d_head n_fp8%64"}},
+    {DS4_OP_index_round, {"n_row half_out", NULL, "f:n_row*128 o:n_row*128", NULL}},
+    {DS4_OP_row_store,
+     {"n_row n_col row0 cap", NULL, "f:n_row*n_col o:cap*n_col", "n_row<=cap"}},
     {DS4_OP_gate_bias,
-     {"n_tok n_col pos0 ratio row_bytes", "n_col", "f:n_tok*n_col w:ratio o:n_tok*n_col"}},
+     {"n_tok n_col pos0 ratio row_bytes", "n_col", "f:n_tok*n_col w:ratio o:n_tok*n_col",
+      "ratio>=1"}},
     {DS4_OP_softmax_pool,
      {"n_row d_head ratio n_lane row0 cap", NULL,
-      "f:cap*n_lane*d_head f:cap*n_lane*d_head o:n_row*d_head"}},
+      "f:cap*n_lane*d_head f:cap*n_lane*d_head o:n_row*d_head",
+      "n_lane>=1 n_lane<=2 ratio>=1 ratio<=cap"}},
     {DS4_OP_index_score,
      {"n_tok n_head n_row pos0 ratio=4 .scale=0.04419417", NULL,
-      "f:n_tok*n_head*128 f:n_tok*n_head f:n_row*128 o:n_tok*n_row"}},
-    {DS4_OP_index_topk, {"n_tok n_row k pos0 ratio=4", NULL, "f:n_tok*n_row n:n_tok*k"}},
+      "f:n_tok*n_head*128 f:n_tok*n_head f:n_row*128 o:n_tok*n_row", "ratio>=1"}},
+    {DS4_OP_index_topk,
+     {"n_tok n_row k pos0 ratio=4", NULL, "f:n_tok*n_row n:n_tok*k",
+      "ratio>=1 k<=n_row k<=n_visible"}},
     {DS4_OP_attention,
      {"n_tok n_head d_head window raw_cap pos0 ratio n_sel sel_tok0 n_score .scale=0.125", NULL,
       "f:n_tok*n_head*d_head f:raw_cap*d_head f:n_comp*d_head s:n_comp/n_tok*n_sel f:n_head "
-      "x:n_tok*n_head*n_score o:n_tok*n_head*d_head"}},
-    {DS4_OP_router_prob, {"n_elem", NULL, "f:n_elem o:n_elem"}},
+      "x:n_tok*n_head*n_score o:n_tok*n_head*d_head",
+      "raw_cap>=1 n_comp>=n_seen n_score>=n_participant"}},
+    {DS4_OP_router_prob, {"n_elem", NULL, "f:n_elem o:n_elem", NULL}},
     {DS4_OP_router_topk,
-     {"n_tok n_expert k has_bias", NULL, "f:n_tok*n_expert f:n_expert n:n_tok*k"}},
-    {DS4_OP_router_hash, {"n_tok k", NULL, "q:n_vocab*k i:n_vocab/n_tok n:n_tok*k"}},
+     {"n_tok n_expert k has_bias", NULL, "f:n_tok*n_expert f:n_expert n:n_tok*k",
+      "k<=n_expert"}},
+    {DS4_OP_router_hash, {"n_tok k", NULL, "q:n_vocab*k i:n_vocab/n_tok n:n_tok*k", NULL}},
     {DS4_OP_router_weight,
-     {"n_tok n_expert k .scale=1.5", NULL, "f:n_tok*n_expert i:n_expert/n_tok*k o:n_tok*k"}},
+     {"n_tok n_expert k .scale=1.5", NULL, "f:n_tok*n_expert i:n_expert/n_tok*k o:n_tok*k",
+      NULL}},
     {DS4_OP_swiglu,
-     {"n_row n_col has_w .clamp=10", NULL,
-      "f:n_row*n_col f:n_row*n_col f:n_row o:n_row*n_col"}},
-    {DS4_OP_slot_sum, {"n_tok n_slot n_col", NULL, "f:n_tok*n_slot*n_col o:n_tok*n_col"}},
-    {DS4_OP_add, {"n_elem", NULL, "f:n_elem f:n_elem o:n_elem"}},
+     {"n_row n_col has_w .clamp=10", NULL, "f:n_row*n_col f:n_row*n_col f:n_row o:n_row*n_col",
+      NULL}},
+    {DS4_OP_slot_sum, {"n_tok n_slot n_col", NULL, "f:n_tok*n_slot*n_col o:n_tok*n_col", NULL}},
+    {DS4_OP_add, {"n_elem", NULL, "f:n_elem f:n_elem o:n_elem", NULL}},
 };
 
 static const shape *shape_of(ds4_op op) {
@@ -184,32 +201,96 @@ const char *ds4_case_value(const ds4_case *c, const char *key) {
 static ds4_status set_key(ds4_case *c, const char *key, size_t n, const char *value,
                           size_t n_value, ds4_err *err) {
     ds4_status st = DS4_OK;
-    if (c->n_key == DS4_CASE_MAX_KEY || n >= sizeof c->key[0] || n_value >= sizeof c->value[0])
-        RAISE(DS4_ERR_USAGE, "case \"%s\": too many keys, or one too long", c->line);
+    if (c->n_key == DS4_CASE_MAX_KEY)
+        RAISE(DS4_ERR_USAGE, "case \"%s\": found more than %d keys", c->line, DS4_CASE_MAX_KEY);
+    if (n >= sizeof c->key[0] || n_value >= sizeof c->value[0])
+        RAISE(DS4_ERR_USAGE,
+              "case \"%s\": %.*s: found %zu and %zu characters, wanted at most %zu each",
+              c->line, (int)n, key, n, n_value, sizeof c->key[0] - 1);
     snprintf(c->key[c->n_key], sizeof c->key[0], "%.*s", (int)n, key);
     snprintf(c->value[c->n_key++], sizeof c->value[0], "%.*s", (int)n_value, value);
 out:
     return st;
 }
 
-/* Whether a word of `list` (words end at blanks and at the marks of a shape) is key. */
+/* Whether a name in `list` is key: names stand behind a blank or a mark, kinds of bindings end
+ * at ':' and numbers are none. */
 static bool has_word(const char *list, const char *key) {
-    static const char mark[] = " =.*/:0123456789";
     size_t n = strlen(key);
-    for (const char *p = list; (p = strstr(p, key)); p += n)
-        if ((p == list || strchr(mark, p[-1])) && (!p[n] || strchr(mark, p[n]))) return true;
+    for (const char *p = list; isalpha((unsigned char)*key) && (p = strstr(p, key)); p += n)
+        if ((p == list || strchr(" =.*/:", p[-1])) && (!p[n] || strchr(" =*/", p[n])))
+            return true;
     return false;
 }
 
-#define MAX_BYTES ((size_t)1 << 30)
+/* Whether an argument is a float. */
+static bool is_real(const shape *s, const char *key) {
+    size_t n = strlen(key);
+    for (const char *p = s->args; (p = strchr(p, '.')); p++)
+        if (!strncmp(p + 1, key, n) && strchr(" =", p[1 + n])) return true;
+    return false;
+}
 
-/* A product of keys and numbers by '*'; ends at a blank or the end. At most MAX_BYTES. */
+/* Whether text is a whole number of any base, without a sign, of at most `most`. */
+static bool is_whole(const char *text, uint64_t most) {
+    char *end;
+    errno = 0;
+    uint64_t v = strtoull(text, &end, 0);
+    return isdigit((unsigned char)*text) && !*end && !errno && v <= most;
+}
+
+#define MAX_BYTES ((size_t)1 << 30) /* of all bindings of a case */
+
+/* --- sizes that follow from several arguments; c->args are set --- */
+
+static uint64_t n_slice(const ds4_case *c) {
+    const struct ds4_args_matmul *a = (const void *)c->args;
+    return a->group_rows ? ((uint64_t)a->n_out + a->group_rows - 1) / a->group_rows : 0;
+}
+
+/* Compressed rows that the first token of a selection sees. */
+static uint64_t n_visible(const ds4_case *c) {
+    const struct ds4_args_index_topk *a = (const void *)c->args;
+    return a->ratio ? ((uint64_t)a->pos0 + 1) / a->ratio : 0;
+}
+
+/* Compressed rows that some token of an attention sees without a selection: the most. */
+static uint64_t n_seen(const ds4_case *c) {
+    const struct ds4_args_attention *a = (const void *)c->args;
+    uint32_t n = !a->n_sel || a->sel_tok0 > a->n_tok ? a->n_tok : a->sel_tok0;
+    return a->ratio && n ? ((uint64_t)a->pos0 + n) / a->ratio : 0;
+}
+
+static uint64_t n_participant(const ds4_case *c) {
+    const struct ds4_args_attention *a = (const void *)c->args;
+    uint64_t end = (uint64_t)a->pos0 + a->n_tok, seen = n_seen(c);
+    return (end < a->window ? end : a->window) + (seen > a->n_sel ? seen : a->n_sel);
+}
+
+static const struct {
+    const char *name;
+    uint64_t (*of)(const ds4_case *c);
+} derived[] = {
+    {"n_slice", n_slice},
+    {"n_visible", n_visible},
+    {"n_seen", n_seen},
+    {"n_participant", n_participant},
+};
+
+/* A key, a derived size or a number; n characters of s. A key that the line lacks is 0. */
+static size_t factor(const ds4_case *c, const char *s, size_t n) {
+    const char *v = text_of(c, s, n);
+    for (size_t i = 0; !v && i < sizeof derived / sizeof *derived; i++)
+        if (strlen(derived[i].name) == n && !memcmp(derived[i].name, s, n))
+            return derived[i].of(c);
+    return strtoull(v ? v : s, NULL, 0);
+}
+
+/* A product of factors by '*'; ends at a blank or the end. At most MAX_BYTES. */
 static size_t product(const ds4_case *c, const char *s) {
     size_t total = 1;
     for (;;) {
-        size_t n = strcspn(s, "* ");
-        const char *v = text_of(c, s, n);
-        size_t f = strtoull(v ? v : s, NULL, 0);
+        size_t n = strcspn(s, "* "), f = factor(c, s, n);
         total = f && total > MAX_BYTES / f ? MAX_BYTES : total * f;
         if (s[n] != '*') return total;
         s += n + 1;
@@ -221,8 +302,13 @@ static ds4_status check_key(const ds4_case *c, const shape *s, uint32_t i, ds4_e
     ds4_status st = DS4_OK;
     const char *key = c->key[i], *value = c->value[i];
     char *end;
-    bool toggle = !strcmp(key, "on") || !strcmp(key, "off");
+    bool toggle = !strcmp(key, "on") || !strcmp(key, "off"), seed = !strcmp(key, "seed");
 
+    if (!toggle && ds4_case_value(c, key) != value)
+        RAISE(DS4_ERR_USAGE, "case \"%s\": %s: found twice, wanted once", c->line, key);
+    if (!strcmp(key, "row_bytes"))
+        RAISE(DS4_ERR_USAGE, "case \"%s\": row_bytes: found %s, wanted none: it is computed",
+              c->line, value);
     if (!strcmp(key, "wtype")) {
         if (!ds4_quant_by_name(value))
             RAISE(DS4_ERR_USAGE, "case \"%s\": wtype: no format is called %s", c->line, value);
@@ -234,13 +320,16 @@ static ds4_status check_key(const ds4_case *c, const shape *s, uint32_t i, ds4_e
             RAISE(DS4_ERR_USAGE, "case \"%s\": %s: no variant is called %s", c->line, key,
                   value);
     } else {
-        if (strcmp(key, "seed") && !has_word(s->args, key) && !has_word(s->binds, key))
+        if (!seed && !has_word(s->args, key) && !has_word(s->binds, key))
             RAISE(DS4_ERR_USAGE, "case \"%s\": %s has no size or argument \"%s\"", c->line,
                   ds4_op_table[c->op].name, key);
         strtod(value, &end);
-        if (!*value || *end)
+        if (is_real(s, key) && (!*value || *end))
             RAISE(DS4_ERR_USAGE, "case \"%s\": %s: found \"%s\", wanted a number", c->line, key,
                   value);
+        if (!is_real(s, key) && !is_whole(value, seed ? UINT64_MAX : UINT32_MAX))
+            RAISE(DS4_ERR_USAGE, "case \"%s\": %s: found \"%s\", wanted a number of %s bits",
+                  c->line, key, value, seed ? "64" : "32");
     }
 out:
     return st;
@@ -300,6 +389,46 @@ static ds4_status build_args(ds4_case *c, const shape *s, ds4_err *err) {
     if (at * 4 != ds4_op_args_bytes(c->op))
         RAISE(DS4_ERR_INTERNAL, "%s: the shape has %u arguments, args.h %zu bytes",
               ds4_op_table[c->op].name, at, ds4_op_args_bytes(c->op));
+out:
+    return st;
+}
+
+/* One limit of a shape, as KEY<=PRODUCT. */
+static ds4_status check_limit(const ds4_case *c, const char *limit, ds4_err *err) {
+    size_t n = strcspn(limit, "<>%");
+    const char *want = limit + n + 1 + (limit[n] != '%');
+    size_t found = factor(c, limit, n), wanted = product(c, want);
+    bool holds = limit[n] == '<'   ? found <= wanted
+                 : limit[n] == '>' ? found >= wanted
+                                   : found % wanted == 0;
+    if (holds) return DS4_OK;
+    return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE,
+                       "case \"%s\": %.*s: found %zu, wanted %s %zu (%.*s)", c->line, (int)n,
+                       limit, found,
+                       limit[n] == '<'   ? "at most"
+                       : limit[n] == '>' ? "at least"
+                                         : "a multiple of",
+                       wanted, (int)strcspn(want, " "), want);
+}
+
+static ds4_status check_some(const ds4_case *c, const char *key, size_t n, ds4_err *err) {
+    if (factor(c, key, n)) return DS4_OK;
+    return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE,
+                       "case \"%s\": %.*s: found 0, wanted at least 1", c->line, (int)n, key);
+}
+
+/* Sizes against one another. */
+static ds4_status check_sizes(const ds4_case *c, const shape *s, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    TRY(check_some(c, s->args, strcspn(s->args, " ="), err));
+    for (const char *p = strrchr(s->binds, ':'); *p; p += strcspn(p, "*")) {
+        p++;
+        TRY(check_some(c, p, strcspn(p, "*"), err));
+    }
+    for (const char *p = s->limits ? s->limits : ""; *p; p += strspn(p, " ")) {
+        TRY(check_limit(c, p, err));
+        p += strcspn(p, " ");
+    }
 out:
     return st;
 }
@@ -373,8 +502,11 @@ static ds4_status fill_bind(ds4_case *c, uint32_t b, const char *spec, fill_fn *
         expr = slash + 1;
     }
     size_t n = product(c, expr), per = c->kind[b] == 'w' ? product(c, "row_bytes") : 4;
-    if (per && n > MAX_BYTES / per)
-        RAISE(DS4_ERR_USAGE, "case \"%s\": binding %u would take more than 1 GiB", c->line, b);
+    size_t used = 0;
+    for (uint32_t i = 0; i < b; i++) used += c->bytes[i];
+    if (per && n > (MAX_BYTES - used) / per)
+        RAISE(DS4_ERR_USAGE, "case \"%s\": binding %u (%.*s) would take more than 1 GiB",
+              c->line, b, (int)strcspn(spec, " "), spec);
     if (slash && n && !limit)
         RAISE(DS4_ERR_USAGE, "case \"%s\": %.*s: found 0, wanted more", c->line,
               (int)(slash - spec - 2), spec + 2);
@@ -433,8 +565,9 @@ static ds4_status begin(ds4_case *c, const shape **s, ds4_op op, const char *lin
         return ds4_err_set(err, DS4_ERR_INTERNAL, DS4_HERE, "%s has no shape in kernel_case.c",
                            ds4_op_table[op].name);
     if (strlen(line) >= sizeof c->line)
-        return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE, "a case of %zu characters",
-                           strlen(line));
+        return ds4_err_set(err, DS4_ERR_USAGE, DS4_HERE,
+                           "a case: found %zu characters, wanted at most %zu", strlen(line),
+                           sizeof c->line - 1);
     snprintf(c->line, sizeof c->line, "%s", line);
     for (const char *p = (*s)->binds; *p; p += strcspn(p, " "))
         if (*(p += strspn(p, " "))) c->kind[c->n_bind++] = *p;
@@ -454,6 +587,7 @@ ds4_status ds4_case_init(ds4_case *c, ds4_op op, const char *line, ds4_err *err)
     c->variants = variant_bits(c, ds4_case_default_variants());
     c->rng = ds4_case_value(c, "seed") ? strtoull(ds4_case_value(c, "seed"), NULL, 0) : 0;
     TRY(build_args(c, s, err));
+    TRY(check_sizes(c, s, err));
     for (const char *p = s->binds; *p; p += strspn(p, " ")) {
         TRY(fill_bind(c, b++, p, fill_find(fill ? fill : "normal"), err));
         p += strcspn(p, " ");

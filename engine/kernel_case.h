@@ -34,8 +34,9 @@ typedef struct ds4_case {
     uint64_t rng;
 } ds4_case;
 
-/* Errors: DS4_ERR_USAGE for a key that the op has not, a value that is none, sizes above 1 GiB
- *         or that do not fit the format of the weight.
+/* Errors: DS4_ERR_USAGE for a key that the op has not or that stands twice, a value that is
+ *         none, sizes above 1 GiB in all, that contradict one another or leave no output, or
+ *         that do not fit the format of the weight.
  * Owns:   the caller ends *c with ds4_case_fini. */
 ds4_status ds4_case_init(ds4_case *c, ds4_op op, const char *line, ds4_err *err);
 /* The case of a call that is about to run on b: a copy of what its buffers hold, whole; the

@@ -287,6 +287,68 @@ static void test_case_text_wrong_is_refused(void **state) {
         DS4_ERR_USAGE);
 }
 
+/* Sizes that contradict one another would lead the reference out of its bindings, or leave
+ * nothing to compare. */
+static void test_case_sizes_are_held_against_one_another(void **state) {
+    static const struct {
+        ds4_op op;
+        const char *line, *says;
+    } wrong[] = {
+        {DS4_OP_add, "n_elem=0", "n_elem: found 0, wanted at least 1"},
+        {DS4_OP_add, "n_elem=-3", "n_elem: found \"-3\", wanted a number of 32 bits"},
+        {DS4_OP_add, "n_elem=1e3", "n_elem: found \"1e3\", wanted a number of 32 bits"},
+        {DS4_OP_add, "n_elem=4294967297", "wanted a number of 32 bits"},
+        {DS4_OP_add, "n_elem=3 n_elem=4", "n_elem: found twice"},
+        {DS4_OP_add, "n_elem=100000000", "more than 1 GiB"},
+        {DS4_OP_embed, "n_tok=1 n_embd=8 n_hc=1 n_vocab=2 row_bytes=9", "row_bytes: found 9"},
+        {DS4_OP_hc_split, "n_tok=4 24=1", "no size or argument \"24\""},
+        {DS4_OP_rms_norm, "n_row=1 n_col=4 eps=x", "eps: found \"x\", wanted a number"},
+        {DS4_OP_rms_norm, "n_row=1 n_col=4 e-6=1", "no size or argument \"e-6\""},
+        {DS4_OP_row_store, "n_row=1 n_col=4 cap=2 row=1", "no size or argument \"row\""},
+        {DS4_OP_matmul, "n_tok=1 n_in=8 n_out=4 group_rows=0",
+         "group_rows: found 0, wanted at least 1"},
+        {DS4_OP_matmul, "n_tok=1 n_in=8 n_out=5 group_rows=2",
+         "x_stride: found 8, wanted at least 24 (n_slice*n_in)"},
+        {DS4_OP_hc_split, "n_tok=1 n_sinkhorn=4000000000", "n_sinkhorn: found 4000000000"},
+        {DS4_OP_hc_read, "n_tok=1 n_embd=4 n_hc=25", "n_hc: found 25, wanted at most 24"},
+        {DS4_OP_rope, "n_row=1 n_head=1 d_head=4 n_rot=6", "n_rot: found 6, wanted at most 4"},
+        {DS4_OP_rope, "n_row=1 n_head=1 d_head=4 n_rot=3", "wanted a multiple of 2"},
+        {DS4_OP_kv_round, "n_row=1 d_head=65 n_fp8=65", "n_fp8: found 65, wanted a multiple"},
+        {DS4_OP_kv_round, "n_row=1 d_head=65 n_fp8=128", "n_fp8: found 128, wanted at most 65"},
+        {DS4_OP_row_store, "n_row=3 n_col=4 cap=2", "n_row: found 3, wanted at most 2 (cap)"},
+        {DS4_OP_gate_bias, "n_tok=1 n_col=4", "ratio: found 0, wanted at least 1"},
+        {DS4_OP_softmax_pool, "n_row=1 d_head=4 ratio=4 n_lane=3 cap=8", "n_lane: found 3"},
+        {DS4_OP_softmax_pool, "n_row=1 d_head=4 ratio=4 n_lane=1", "ratio: found 4, wanted at"},
+        {DS4_OP_index_score, "n_tok=1 n_head=1 n_row=4 ratio=0", "ratio: found 0"},
+        {DS4_OP_index_topk, "n_tok=1 n_row=4 k=5 pos0=99", "k: found 5, wanted at most 4"},
+        {DS4_OP_index_topk, "n_tok=1 n_row=9 k=5 pos0=18", "k: found 5, wanted at most 4"},
+        {DS4_OP_router_topk, "n_tok=1 n_expert=4 k=5", "k: found 5, wanted at most 4"},
+        {DS4_OP_attention,
+         "n_tok=2 n_head=1 d_head=4 window=8 raw_cap=10 pos0=9 n_comp=1 n_score=7",
+         "n_score: found 7, wanted at least 8"},
+        {DS4_OP_attention, "n_tok=1 n_head=1 d_head=4 window=8 n_score=8", "raw_cap: found 0"},
+        {DS4_OP_attention,
+         "n_tok=2 n_head=1 d_head=4 window=8 raw_cap=10 pos0=22 ratio=4 n_comp=5 n_score=14",
+         "n_comp: found 5, wanted at least 6"},
+        {DS4_OP_attention,
+         "n_tok=2 n_head=1 d_head=4 window=8 raw_cap=10 pos0=22 ratio=4 n_comp=6 n_sel=2 "
+         "sel_tok0=2 n_score=13",
+         "n_score: found 13, wanted at least 14"},
+    };
+    ds4_case c;
+    ds4_err err;
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(ds4_case_init(&c, wrong[i].op, wrong[i].line, &err), DS4_ERR_USAGE);
+        if (!strstr(err.message, wrong[i].says)) fail_msg("%s: %s", wrong[i].line, err.message);
+    }
+    static const char least[] = "n_tok=2 n_head=1 d_head=4 window=8 raw_cap=10 pos0=22 ratio=4 "
+                                "n_comp=6 n_sel=2 sel_tok0=2 n_score=14";
+    test_ok(ds4_case_init(&c, DS4_OP_attention, least, &err), &err);
+    ds4_case_reference(&c);
+    ds4_case_fini(&c);
+}
+
 /* ---- captured calls ---- */
 
 /* The reference on what was captured gives what the run itself shows at that tap. */
@@ -489,6 +551,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_suite_edges_are_those_of_the_tile, open_ref,
                                         close_ref),
         cmocka_unit_test(test_case_text_wrong_is_refused),
+        cmocka_unit_test(test_case_sizes_are_held_against_one_another),
         cmocka_unit_test(test_capture_inputs_are_those_of_the_call),
         cmocka_unit_test(test_capture_every_op_in_both_phases),
         cmocka_unit_test(test_bounds_of_rows_find_slips),
