@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drift/bench.h"
 #include "drift/fixture.h"
 
 enum { MAX_COLUMN = 32, MAX_LINE = 1024 };
@@ -53,23 +54,57 @@ static ds4_status add(table *t, const line *l, const char *path, ds4_err *err) {
     return DS4_OK;
 }
 
+/* Tokens of a context: whole, and of 32 bits. */
+static ds4_status context(unsigned long *out, const char *cell, const char *path, size_t i_line,
+                          ds4_err *err) {
+    ds4_status st = DS4_OK;
+    double v;
+    TRY(number(&v, cell, path, i_line, err));
+    if (!(v <= UINT32_MAX) || v != (double)(unsigned long)v)
+        RAISE(DS4_ERR_FORMAT, "%s, line %zu: found \"%.40s\", wanted a number of tokens", path,
+              i_line, cell);
+    *out = (unsigned long)v;
+out:
+    return st;
+}
+
 /* Our columns, in the order of bench_write_table: the ones that are read here. */
-enum { OUR_CTX = 0, OUR_PHASE = 1, OUR_A = 3, OUR_B = 4, OUR_RATIO = 7, OUR_LO, OUR_HI };
+enum {
+    OUR_CTX = 0,
+    OUR_PHASE = 1,
+    OUR_A = 3,
+    OUR_B = 4,
+    OUR_RATIO = 7,
+    OUR_LO,
+    OUR_HI,
+    OUR_COVERAGE = 13,
+    OUR_VERDICT = 16
+};
 static const char our_head[] =
-    "ctx_tokens,phase,tokens,a_tps,b_tps,a_spread,b_spread,ratio,ratio_lo,ratio_hi,";
+    "ctx_tokens,phase,tokens,a_tps,b_tps,a_spread,b_spread,ratio,ratio_lo,ratio_hi,"
+    "aa_ratio,aa_lo,aa_hi,coverage,blocks,floor,verdict,";
+/* What an interval must cover to count: that of too few repeats says nothing. No more does a
+ * ratio of the same rows. */
+static const double least_coverage = 0.95;
 
 static ds4_status read_ours(table *t, char *cell[MAX_COLUMN], const char *path, size_t i_line,
                             ds4_err *err) {
     ds4_status st = DS4_OK;
     line l = {0};
-    double n_ctx;
-    TRY(number(&n_ctx, cell[OUR_CTX], path, i_line, err));
+    double coverage;
+    TRY(context(&l.n_ctx, cell[OUR_CTX], path, i_line, err));
     TRY(number(&l.a, cell[OUR_A], path, i_line, err));
     TRY(number(&l.b, cell[OUR_B], path, i_line, err));
     TRY(number(&l.ratio, cell[OUR_RATIO], path, i_line, err));
     TRY(number(&l.lo, cell[OUR_LO], path, i_line, err));
     TRY(number(&l.hi, cell[OUR_HI], path, i_line, err));
-    l.n_ctx = (unsigned long)n_ctx;
+    TRY(number(&coverage, cell[OUR_COVERAGE], path, i_line, err));
+    const char *same = drift_bench_verdict_text(DRIFT_BENCH_SAME_ROWS);
+    if (coverage < least_coverage || !strncmp(cell[OUR_VERDICT], same, strlen(same)))
+        l.ratio = 0.0;
+    if (strcmp(cell[OUR_PHASE], "prefill") && strcmp(cell[OUR_PHASE], "decode"))
+        RAISE(DS4_ERR_FORMAT, "%s, line %zu: found \"%.40s\", wanted prefill or decode", path,
+              i_line, cell[OUR_PHASE]);
     snprintf(l.phase, sizeof l.phase, "%s", cell[OUR_PHASE]);
     TRY(add(t, &l, path, err));
 out:
@@ -81,11 +116,10 @@ static ds4_status read_published(table *t, char *cell[MAX_COLUMN], const char *p
                                  size_t i_line, ds4_err *err) {
     ds4_status st = DS4_OK;
     line prefill = {.phase = "prefill"}, decode = {.phase = "decode"};
-    double n_ctx;
-    TRY(number(&n_ctx, cell[0], path, i_line, err));
+    TRY(context(&prefill.n_ctx, cell[0], path, i_line, err));
     TRY(number(&prefill.b, cell[2], path, i_line, err));
     TRY(number(&decode.b, cell[4], path, i_line, err));
-    prefill.n_ctx = decode.n_ctx = (unsigned long)n_ctx;
+    decode.n_ctx = prefill.n_ctx;
     TRY(add(t, &prefill, path, err));
     TRY(add(t, &decode, path, err));
 out:
@@ -102,7 +136,7 @@ static ds4_status read_table(table *t, const char *path, ds4_err *err) {
     bool ours = !strncmp(text, our_head, strlen(our_head));
     if (!ours && strncmp(text, "ctx_tokens,", 11))
         RAISE(DS4_ERR_FORMAT, "%s: wanted the columns that bench writes", path);
-    size_t n_column = ours ? OUR_HI + 1 : 5;
+    size_t n_column = ours ? OUR_VERDICT + 1 : 5;
     (void)strtok_r(text, "\r\n", &save); /* the head */
     for (char *p; (p = strtok_r(NULL, "\r\n", &save));) {
         i_line++;
@@ -130,7 +164,8 @@ static double gain(double old, double new) {
 }
 
 static const char *verdict(const line *o, const line *n) {
-    if (!(o->ratio > 0.0) || !(n->ratio > 0.0)) return "no ratio in a file: not ranked";
+    if (!(o->ratio > 0.0) || !(n->ratio > 0.0))
+        return "no ratio with an interval in a file: not ranked";
     if (n->lo > o->hi) return "B faster against A than before";
     if (n->hi < o->lo) return "B slower against A than before";
     return "inside the intervals: not ranked";
