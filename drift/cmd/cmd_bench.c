@@ -9,6 +9,8 @@
 #include "drift/cmd/bench_out.h"
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/options.h"
+#include "drift/runner.h"
+#include "engine/base/file.h"
 #include "engine/base/mem.h"
 
 enum {
@@ -347,6 +349,16 @@ out:
     return st;
 }
 
+/* Before anything is measured. */
+static ds4_status check_outputs(const args *a, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const char *const path[] = {a->csv, a->csv_a, a->table, a->json};
+    for (size_t i = 0; i < sizeof path / sizeof *path; i++)
+        if (path[i]) TRY(ds4_file_writer_check(path[i], err));
+out:
+    return st;
+}
+
 static bool has_interval(const drift_bench *b) {
     for (uint32_t i = 0; i < b->spec.prefill.n; i++)
         for (int p = 0; p < DS4_PHASE_COUNT; p++)
@@ -382,6 +394,7 @@ int cmd_bench(int argc, char **argv) {
         st = child(&a, err);
         goto out;
     }
+    TRY(check_outputs(&a, err));
     drift_progress progress = cmd_progress();
     TRY(drift_bench_new(&b, &a.spec, err));
     r = (bench_report){.bench = b, .run = &run, .plan = {a.engine.plan, a.b}};

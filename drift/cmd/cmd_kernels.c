@@ -6,6 +6,7 @@
 #include "drift/cmd/cmds.h"
 #include "drift/cmd/kernel_report.h"
 #include "drift/cmd/options.h"
+#include "engine/base/file.h"
 #include "engine/base/float.h"
 #include "engine/kernel_capture.h"
 
@@ -347,6 +348,15 @@ out:
     return st;
 }
 
+/* Before anything runs. */
+static ds4_status check_outputs(const args *a, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    for (int f = KERNEL_CSV; f <= KERNEL_JUNIT; f++)
+        if (a->path[f] && strcmp(a->path[f], "-")) TRY(ds4_file_writer_check(a->path[f], err));
+out:
+    return st;
+}
+
 int cmd_kernels(int argc, char **argv) {
     ds4_status st = DS4_OK;
     ds4_err e = {0}, *err = &e;
@@ -363,6 +373,7 @@ int cmd_kernels(int argc, char **argv) {
         &w.b,
         &(ds4_engine_options){.engine = "vk", .device = a.device, .validation = a.validation},
         err));
+    TRY(check_outputs(&a, err));
     w.progress = cmd_progress();
     ds4_suite_options o = {.op = a.op, .row = a.row, .see = see_progress, .user = &w};
     if (a.one) o = (ds4_suite_options){.op = op, .row = row, .see = show_run, .user = &w};

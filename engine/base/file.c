@@ -87,6 +87,19 @@ out:
     return st;
 }
 
+ds4_status ds4_file_writer_check(const char *path, ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_file_writer *w = NULL;
+    struct stat old;
+
+    if (!stat(path, &old) && S_ISDIR(old.st_mode))
+        RAISE(DS4_ERR_IO, "%.200s: a folder, wanted a file", path);
+    TRY(ds4_file_writer_open(&w, path, err));
+    ds4_file_writer_abandon(w);
+out:
+    return st;
+}
+
 ds4_status ds4_file_writer_reserve(ds4_file_writer *w, uint64_t n, ds4_err *err) {
     if (n > INT64_MAX || (fallocate(fileno(w->to), FALLOC_FL_KEEP_SIZE, 0, (off_t)n) < 0 &&
                           (errno == ENOSPC || errno == EFBIG || errno == EDQUOT)))

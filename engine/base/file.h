@@ -28,6 +28,9 @@ size_t ds4_file_bytes(const ds4_file *f);
  * Owns:   finish or abandon releases *out. */
 typedef struct ds4_file_writer ds4_file_writer;
 ds4_status ds4_file_writer_open(ds4_file_writer **out, const char *path, ds4_err *err);
+/* Whether PATH could be written now: the errors of open, and DS4_ERR_IO for a folder. Nothing
+ * is left behind. For work that writes its results at its end. */
+ds4_status ds4_file_writer_check(const char *path, ds4_err *err);
 /* Reserves n bytes in all, so that a full disk is found before the work is done; a file system
  * that cannot reserve lets the writes find out. */
 ds4_status ds4_file_writer_reserve(ds4_file_writer *w, uint64_t n, ds4_err *err);
