@@ -97,6 +97,19 @@ static void fact_profile(facts *f, const ds4_profile *p) {
     fact(f, "profile.text", p->text);
 }
 
+ds4_status drift_settings_facts(const ds4_engine *e, const ds4_profile *p, const ds4_routes *r,
+                                drift_see_fact *see, void *user, ds4_err *err) {
+    facts *f = NULL;
+    ds4_status st = ds4_mem_alloc(&f, 1, sizeof *f, err);
+    if (st != DS4_OK) return st;
+    fact_variants(f, e);
+    fact_profile(f, p);
+    fact_routes(f, r);
+    for (size_t i = 0; i < f->n; i++) see(user, f->key[i], f->value[i]);
+    ds4_mem_free(f);
+    return DS4_OK;
+}
+
 static void fact_model(facts *f, const ds4_engine *e) {
     size_t n;
     const void *bytes = ds4_gguf_bytes(ds4_engine_gguf(e), &n);

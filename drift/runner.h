@@ -27,6 +27,12 @@ typedef struct drift_session_files {
     uint32_t payload_chunk; /* ds4_session_set_payload_chunk */
 } drift_session_files;
 
+/* Shows what made a plan: the variants of the engine, then profile and routes with their
+ * origins. */
+typedef void drift_see_fact(void *user, const char *key, const char *value);
+ds4_status drift_settings_facts(const ds4_engine *e, const ds4_profile *p, const ds4_routes *r,
+                                drift_see_fact *see, void *user, ds4_err *err);
+
 typedef struct drift_run_options {
     drift_level level;
     const char *filter; /* comma-separated taps to store besides (NULL: none) */

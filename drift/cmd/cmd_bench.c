@@ -179,6 +179,26 @@ static ds4_status fact_plan(json_t *o, const char *key, const ds4_plan *p, ds4_e
     return st;
 }
 
+/* Facts of one side: their keys end in its letter. */
+typedef struct side_facts {
+    json_t *o;
+    char side;
+} side_facts;
+
+static void see_fact(void *user, const char *key, const char *value) {
+    const side_facts *s = user;
+    char name[64];
+    snprintf(name, sizeof name, "%s.%c", key, s->side);
+    fact(s->o, name, value);
+}
+
+/* What made the plan that was edited last. */
+static ds4_status fact_settings(json_t *o, char side, ds4_engine *e, ds4_err *err) {
+    side_facts s = {o, side};
+    return drift_settings_facts(e, ds4_engine_profile(e), ds4_engine_routes(e), see_fact, &s,
+                                err);
+}
+
 static ds4_status facts(json_t *o, const args *a, const ds4_engine *e,
                         const ds4_plan *const plan[2], ds4_err *err) {
     ds4_status st = DS4_OK;
@@ -301,7 +321,9 @@ static ds4_status measure(drift_bench *b, bench_run *run, bench_report *r, const
     bench_host before, after;
 
     TRY(cmd_engine_open(&e, &plan[0], &a->engine, err));
+    TRY(fact_settings(r->fact, 'a', e, err));
     TRY(plan_b(&plan[1], a, e, err));
+    TRY(fact_settings(r->fact, 'b', e, err));
     if (ds4_gguf_has(ds4_engine_gguf(e), "tokenizer.ggml.tokens"))
         (void)ds4_engine_load_tokenizer(e, NULL);
     TRY(prompt(&set, a, e, err));

@@ -122,14 +122,27 @@ static ds4_status gather_evidence(drift_result *r, const args *a, ds4_engine *e,
     ds4_status st = DS4_OK;
     char dir[512], path[2][600] = {"", ""};
     drift_run *run[2] = {NULL, NULL};
-    drift_run_options ro = {
-        .level = a->evidence, .n_chunk = a->engine.n_chunk, .progress = a->bisect.progress};
+    const char *key[] = {"argv", "plan.name"}, *value[] = {cmd_replay(), a->base};
+    const ds4_routes no_routes = {0}; /* the base is its plan alone */
+    const ds4_profile no_profile = {.name = "none"};
+    drift_run_options ro = {.level = a->evidence,
+                            .n_chunk = a->engine.n_chunk,
+                            .key = key,
+                            .value = value,
+                            .n_fact = 2,
+                            .routes = &no_routes,
+                            .profile = &no_profile,
+                            .progress = a->bisect.progress};
     drift_compare_options co = {.top_k = 20, .n_thread = 1, .allow_same_rows = true};
 
     snprintf(dir, sizeof dir, P_tmpdir "/ds4-drift-XXXXXX");
     if (!mkdtemp(dir)) RAISE(DS4_ERR_IO, "%s: cannot make a temporary folder", dir);
     for (int i = 0; i < 2; i++) {
         snprintf(path[i], sizeof path[i], "%s/%s.h5", dir, label[i]);
+        if (i == 1) {
+            value[1] = a->engine.plan;
+            ro.routes = ds4_engine_routes(e), ro.profile = ds4_engine_profile(e);
+        }
         TRY(drift_run_write(path[i], e, plan[i], set, &ro, err));
         TRY(drift_run_open(&run[i], path[i], err));
     }
