@@ -33,7 +33,7 @@ says "the device at best, copy"
 says "the device at best, fma"
 grep -qE '^warm, our cache .* (warm|cold: the driver keeps nothing)$' "$t/out" || die "what our cache held"
 grep -qE '^cold .* cold$' "$t/out" || die "a cold start that is not"
-for word in '"plan.b"' '"pipeline_cache"' '"driver"' '"kind": "cold"' '"name": "fma"'; do
+for word in '"plan.b"' '"routes.a"' '"routes.origin.b"' '"profile.b": "none"' '"variants.b"' '"pipeline_cache"' '"driver"' '"kind": "cold"' '"name": "fma"'; do
     grep -qF "$word" "$t/vk.json" || die "vk.json without $word"
 done
 # The rate of matrices, or why there is none; then a prefill is held against fma.
@@ -102,40 +102,65 @@ done
 # Two files: rates are not ranked, ratios are where their intervals share nothing.
 expect 0 "$bin" bench --compare "$t/table.csv" "$t/table.csv"
 says "inside the intervals: not ranked"
-head=ctx_tokens,phase,tokens,a_tps,b_tps,a_spread,b_spread,ratio,ratio_lo,ratio_hi,rest
-printf '%s\n64,decode,16,10,20,0,0,2.0,1.9,2.1,x\n' $head >"$t/old.csv"
-printf '%s\n64,decode,16,30,45,0,0,1.5,1.4,1.6,x\n' $head >"$t/new.csv"
+head=ctx_tokens,phase,tokens,a_tps,b_tps,a_spread,b_spread,ratio,ratio_lo,ratio_hi,aa_ratio,aa_lo,aa_hi,coverage,blocks,floor,verdict,rest
+printf '%s\n64,decode,16,10,20,0,0,2.0,1.9,2.1,1,1,1,0.95,6,0.01,faster,x\n' $head >"$t/old.csv"
+printf '%s\n64,decode,16,30,45,0,0,1.5,1.4,1.6,1,1,1,0.95,6,0.01,faster,x\n' $head >"$t/new.csv"
 expect 0 "$bin" bench --compare "$t/old.csv" "$t/new.csv"
 says "+125.0 %"
 says "B slower against A than before"
 expect 0 "$bin" bench --compare "$t/a.csv" "$t/b.csv"
-says "no ratio in a file: not ranked"
+says "no ratio with an interval in a file: not ranked"
 expect 2 "$bin" bench --compare "$t/old.csv" "$t/table.csv"
 says "no frontier in common"
-printf '%s\n64,decode,16,30,fast,0,0,1.5,1.4,1.6,x\n' $head >"$t/new.csv"
+printf '%s\n64,decode,16,30,fast,0,0,1.5,1.4,1.6,1,1,1,0.95,6,0.01,faster,x\n' $head >"$t/new.csv"
 expect 65 "$bin" bench --compare "$t/old.csv" "$t/new.csv"
 says 'new.csv, line 2: found "fast", wanted a number'
+printf '%s\n1e300,decode,16,30,45,0,0,1.5,1.4,1.6,1,1,1,0.95,6,0.01,faster,x\n' $head >"$t/new.csv"
+expect 65 "$bin" bench --compare "$t/old.csv" "$t/new.csv"
+says 'new.csv, line 2: found "1e300", wanted a number of tokens'
+# The interval of too few repeats ranks nothing.
+printf '%s\n64,decode,16,30,45,0,0,1.5,1.5,1.5,1,1,1,0.5,1,0.01,x,x\n' $head >"$t/new.csv"
+expect 0 "$bin" bench --compare "$t/old.csv" "$t/new.csv"
+says "no ratio with an interval in a file: not ranked"
+# Nor does a ratio of the same rows.
+printf '%s\n64,decode,16,30,45,0,0,1.5,1.4,1.6,1,1,1,0.95,6,0.01,same rows: not a comparison,x\n' $head >"$t/new.csv"
+expect 0 "$bin" bench --compare "$t/old.csv" "$t/new.csv"
+says "no ratio with an interval in a file: not ranked"
 expect 64 "$bin" bench --compare "$t/old.csv"
 
-# A file that cannot be written is one clear error.
-expect 74 "$bin" bench -m "$model" --engine ref --b compat --prefill 2 --decode 1 --repeats 6 --csv "$t/none/b.csv"
+# A file that cannot be written is one clear error, before anything is measured: with the same rows
+# on both sides the measured answer would be 2, without a model 74 for that.
+expect 74 "$bin" bench -m "$t/none.gguf" --engine ref --csv "$t/none/b.csv"
 says "none/b.csv"
+expect 74 "$bin" bench -m "$model" --engine ref --b default --prefill 2 --decode 1 --json "$t"
+says "a folder, wanted a file"
+[ ! -e "$t.partial" ] || die "a part is left behind"
 
-# Stopped: what was finished is printed as partial.
-"$bin" bench -m "$model" --engine ref --b compat --prefill 64 --decode 1 --repeats 200 --json "$t/part.json" >"$t/out" 2>&1 &
-pid=$!
-sleep 2
-kill -INT "$pid"
-got=0
-wait "$pid" || got=$?
-case $got in
-3)
-    says "partial: stopped"
-    grep -qF '"partial": true' "$t/part.json" || die "part.json does not say partial"
-    ;;
-74) # before the first block on a slow machine
-    says "stopped before a block"
-    [ ! -e "$t/part.json" ] || die "a file of nothing"
-    ;;
-*) die "exit $got after an interruption" ;;
-esac
+# Stopped: what was finished is printed as partial. A stop that came before the first block has nothing
+# to print; then it comes later, until one finds blocks. It is not sent before it is caught.
+catches() {
+    mask=$(sed -n 's/^SigCgt:.*\(.\)$/\1/p' "/proc/$pid/status")
+    [ $((0x${mask:-0} & 2)) != 0 ]
+}
+delay=1 got=74
+while [ $got = 74 ]; do
+    [ $delay -le 256 ] || die "no block was finished"
+    "$bin" bench -m "$model" --engine ref --b compat --prefill 64 --decode 1 --repeats 200 --json "$t/part.json" >"$t/out" 2>&1 &
+    pid=$!
+    until catches; do
+        kill -0 "$pid" || die "it ended before it could be stopped: $(cat "$t/out")"
+        sleep 0.1
+    done
+    sleep $delay
+    kill -INT "$pid"
+    got=0
+    wait "$pid" || got=$?
+    if [ $got = 74 ]; then
+        says "stopped before a block"
+        [ ! -e "$t/part.json" ] || die "a file of nothing"
+    fi
+    delay=$((2 * delay))
+done
+[ $got = 3 ] || die "exit $got after an interruption"
+says "partial: stopped"
+grep -qF '"partial": true' "$t/part.json" || die "part.json does not say partial"
