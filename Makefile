@@ -61,7 +61,7 @@ LDLIBS   += $(PC_LIBS) -lhdf5_serial_hl -lpthread -lm
 
 # engine/vk/vk_none.c stands in for the rest of engine/vk.
 LEFT_OUT := $(if $(filter 0,$(VULKAN)),$(filter-out %/vk_probe.c,$(wildcard engine/vk/*.c)) $(wildcard tests/test_vk*.c) \
-            tests/test_replay.c,engine/vk/vk_none.c)
+            tests/test_fused.c tests/test_replay.c,engine/vk/vk_none.c)
 LIB_SRC  := $(filter-out $(LEFT_OUT),$(wildcard engine/*.c engine/*/*.c drift/*.c reports/*.c)) \
             $(if $(filter 0,$(VULKAN)),engine/vk/vk_none.c)
 CMD_SRC  := $(wildcard drift/cmd/*.c)
