@@ -279,6 +279,13 @@ ds4_status bench_write_table(const char *path, const bench_report *r, ds4_err *e
 
 static json_t *num(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
+/* A missing element makes the array NULL. */
+static void append(json_t **a, json_t *v) {
+    if (!json_array_append_new(*a, v)) return;
+    json_decref(*a);
+    *a = NULL;
+}
+
 static json_t *interval(const drift_interval *v) {
     return json_pack("{s:o,s:o,s:o,s:f}", "mid", num(v->mid), "lo", num(v->lo), "hi",
                      num(v->hi), "coverage", v->coverage);
@@ -287,7 +294,7 @@ static json_t *interval(const drift_interval *v) {
 static json_t *seconds(const drift_bench *b, uint32_t i, ds4_phase p, uint32_t side) {
     json_t *a = json_array();
     for (uint32_t k = 0; k < 2 * b->n_block; k++)
-        json_array_append_new(a, num(drift_bench_at(b, i, side, k / 2, k % 2)->s[p]));
+        append(&a, num(drift_bench_at(b, i, side, k / 2, k % 2)->s[p]));
     return a;
 }
 
@@ -297,11 +304,11 @@ static json_t *figure(const bench_report *r, uint32_t i, ds4_phase p) {
     const bench_cost *c = &r->run->cost[i][p];
     uint32_t n = drift_bench_n_tok(&b->spec, i, p);
     return json_pack(
-        "{s:i,s:s,s:i,s:s,s:[o,o],s:[o,o],s:o,s:o,s:f,s:i,s:I,s:f,s:f,s:[o,o],s:[s,s],s:[o,o]}",
+        "{s:i,s:s,s:i,s:s,s:[o,o],s:[o,o],s:o,s:o,s:o,s:i,s:I,s:f,s:f,s:[o,o],s:[s,s],s:[o,o]}",
         "ctx_tokens", (int)b->spec.prefill.at[i], "phase", phase_text[p], "tokens", (int)n,
         "verdict", drift_bench_verdict_text(v->verdict), "tps", num(v->tps[0]), num(v->tps[1]),
         "spread", num(v->spread[0]), num(v->spread[1]), "ratio", interval(&v->ab), "aa",
-        interval(&v->aa), "floor", v->floor, "pairs_with_same_rows", (int)v->n_row_same,
+        interval(&v->aa), "floor", num(v->floor), "pairs_with_same_rows", (int)v->n_row_same,
         "kvcache_bytes", (json_int_t)r->run->kv_bytes[i], "bytes_per_token", c->n_byte / n,
         "flop_per_token", 2.0 * c->n_mac / n, "share_of_ceiling",
         num(load_of(r, i, p, 0).share), num(load_of(r, i, p, 1).share), "ceiling",
@@ -314,11 +321,10 @@ static json_t *starts_json(const bench_starts *s) {
     for (int k = 0; k < BENCH_START_COUNT; k++)
         for (uint32_t i = 0; i < s->n; i++) {
             const bench_start *v = &s->at[k][i];
-            json_array_append_new(a, json_pack("{s:s,s:f,s:f,s:f,s:i,s:s}", "kind",
-                                               bench_start_text((bench_start_kind)k), "open_s",
-                                               v->open_s, "first_token_s", v->first_s,
-                                               "pipelines_s", v->pipelines_s, "pipelines",
-                                               (int)v->n_pipeline, "pipeline_cache", v->cache));
+            append(&a, json_pack("{s:s,s:f,s:f,s:f,s:i,s:s}", "kind",
+                                 bench_start_text((bench_start_kind)k), "open_s", v->open_s,
+                                 "first_token_s", v->first_s, "pipelines_s", v->pipelines_s,
+                                 "pipelines", (int)v->n_pipeline, "pipeline_cache", v->cache));
         }
     return a;
 }
@@ -328,20 +334,18 @@ static json_t *whole(const bench_report *r) {
     json_t *figures = json_array(), *drift = json_array(), *ceilings = json_array();
     for (uint32_t i = 0; i < b->spec.prefill.n; i++) {
         const bench_drift *d = &r->run->drift[i];
-        json_array_append_new(drift,
-                              json_pack("{s:i,s:o,s:b,s:b}", "ctx_tokens",
-                                        (int)b->spec.prefill.at[i], "nrmse", num(d->nrmse),
-                                        "same_top1", d->same_top1, "finite", d->finite));
+        append(&drift,
+               json_pack("{s:i,s:o,s:b,s:b}", "ctx_tokens", (int)b->spec.prefill.at[i], "nrmse",
+                         num(d->nrmse), "same_top1", d->same_top1, "finite", d->finite));
         for (int p = 0; p < DS4_PHASE_COUNT; p++)
             if (drift_bench_n_tok(&b->spec, i, (ds4_phase)p))
-                json_array_append_new(figures, figure(r, i, (ds4_phase)p));
+                append(&figures, figure(r, i, (ds4_phase)p));
     }
     for (uint32_t i = 0; i < r->n_ceiling; i++) {
         const ds4_vk_ceiling *c = &r->ceiling[i];
-        json_array_append_new(ceilings,
-                              json_pack("{s:s,s:s,s:o,s:s?}", "name", c->name, "what", c->what,
-                                        "per_s", c->lacks ? json_null() : json_real(c->rate),
-                                        "lacks", c->lacks));
+        append(&ceilings, json_pack("{s:s,s:s,s:o,s:s?}", "name", c->name, "what", c->what,
+                                    "per_s", c->lacks ? json_null() : json_real(c->rate),
+                                    "lacks", c->lacks));
     }
     return json_pack("{s:s,s:i,s:O,s:s,s:s,s:b,s:i,s:s,s:f,s:o,s:o,s:o,s:o}", "format",
                      "ds4-drift/bench", "version", 1, "facts", r->fact, "a", r->plan[0], "b",

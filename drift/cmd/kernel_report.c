@@ -6,10 +6,12 @@
 #include <string.h>
 
 #include "engine/base/file.h"
+#include "engine/ds4.h"
 #include "reports/out.h"
 
 const char *const kernel_source_name[DS4_SUITE_SOURCES] = {"listed", "edges", "captured"};
 
+static const char tool[] = "ds4-drift " DS4_VERSION;
 static const char *const state_name[] = {"ok", "breach", "not covered", "not exercised"};
 
 /* What every format says of a row. */
@@ -103,7 +105,8 @@ static void put_field(report_out *o, const char *name, const char *value) {
 
 static void put_json(report_out *o, const kernel_report *r) {
     report_put(o, "{\n\"schema\": \"ds4-drift/kernels\", \"version\": 1,\n");
-    put_field(o, "command", r->command), put_field(o, "device", r->device);
+    put_field(o, "tool", tool), put_field(o, "command", r->command);
+    put_field(o, "device", r->device);
     put_field(o, "driver", r->driver), put_field(o, "captured", r->captured);
     report_putf(o, "\"whole\": %s, \"verdict\": \"%s\",\n\"rows\": [",
                 r->whole ? "true" : "false", n_bad(r) ? "fail" : "pass");
@@ -150,9 +153,10 @@ static void put_test(report_out *o, const line *l) {
     } else if (l->state != DS4_SUITE_CLEAN) {
         report_putf(o, "    <failure type=\"%s\" message=\"", state_name[l->state]);
         report_put_xml(o, l->why), report_put(o, "\">");
-        report_putf(o, "worst %u ulp, nrmse ", l->row->ulp),
-            report_put_num(o, l->row->nrmse, 9);
-        report_put(o, ", bound "), report_put_xml(o, l->row->info->bound);
+        if (l->row->n_run)
+            report_putf(o, "worst %u ulp, nrmse ", l->row->ulp),
+                report_put_num(o, l->row->nrmse, 9), report_put(o, ", ");
+        report_put(o, "bound "), report_put_xml(o, l->row->info->bound);
         if (*l->replay)
             report_put(o, "\nds4-drift kernels --case '"), report_put_xml(o, l->replay),
                 report_put(o, "'");
@@ -167,6 +171,7 @@ static void put_junit(report_out *o, const kernel_report *r) {
                 "<testsuite name=\"ds4-drift kernels\" tests=\"%u\" failures=\"%u\" "
                 "skipped=\"%u\" errors=\"0\" time=\"0\">\n  <properties>\n",
                 ds4_suite_n_row(r->suite), n_bad(r), kernel_report_count(r, DS4_SUITE_LACKING));
+    put_property(o, "tool", tool);
     put_property(o, "device", r->device), put_property(o, "driver", r->driver);
     put_property(o, "captured", r->captured), put_property(o, "command", r->command);
     report_put(o, "  </properties>\n");
