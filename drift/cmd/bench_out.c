@@ -343,9 +343,9 @@ static json_t *whole(const bench_report *r) {
     }
     for (uint32_t i = 0; i < r->n_ceiling; i++) {
         const ds4_vk_ceiling *c = &r->ceiling[i];
-        append(&ceilings, json_pack("{s:s,s:s,s:o,s:s?}", "name", c->name, "what", c->what,
-                                    "per_s", c->lacks ? json_null() : json_real(c->rate),
-                                    "lacks", c->lacks));
+        append(&ceilings,
+               json_pack("{s:s,s:s,s:o,s:s?}", "name", c->name, "what", c->what, "per_s",
+                         c->lacks ? json_null() : json_real(c->rate), "lacks", c->lacks));
     }
     return json_pack("{s:s,s:i,s:O,s:s,s:s,s:b,s:i,s:s,s:f,s:o,s:o,s:o,s:o}", "format",
                      "ds4-drift/bench", "version", 1, "facts", r->fact, "a", r->plan[0], "b",
