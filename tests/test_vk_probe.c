@@ -184,11 +184,52 @@ static void test_probe_rows_of_the_device(void **state) {
     b->ops->close(b);
 }
 
+/* The direct rows: an input beyond the range of f16 gives an infinite output, never NaN. */
+static void test_inputs_beyond_f16_become_infinite(void **state) {
+    enum { TOK = 32 };
+    static const uint32_t n_byte = TOK * N * sizeof(float);
+    struct ds4_args_matmul args = {TOK, N, TOK, N * (uint32_t)sizeof(float), N, TOK};
+    ds4_call c = {.tap = DS4_TAP_logits,
+                  .phase = DS4_PREFILL,
+                  .wtype = DS4_QUANT_F32,
+                  .args = &args,
+                  .args_bytes = sizeof args,
+                  .n_col = TOK,
+                  .n_bind = 3};
+    ds4_vk_options options = test_vk_options();
+    float w[TOK * N], x[TOK * N], y[TOK * TOK];
+    ds4_backend *b = NULL;
+    ds4_err err = {0};
+    (void)state;
+    if (!test_has_device()) skip();
+    test_ok(ds4_vk_open(&b, &options, &err), &err);
+    for (uint32_t i = 0; i < TOK * N; i++) w[i] = x[i] = 1.0f;
+    x[3] = 70000.0f, x[N + 5] = -1e30f;
+    test_ok(b->ops->buf_weight(b, &c.bind[0], w, n_byte, "w", &err), &err);
+    test_ok(b->ops->buf_new(b, &c.bind[1], n_byte, DS4_TYPE_F32, &err), &err);
+    test_ok(b->ops->buf_new(b, &c.bind[2], sizeof y, DS4_TYPE_F32, &err), &err);
+    test_ok(b->ops->buf_write(b, c.bind[1], 0, x, n_byte, &err), &err);
+    for (uint32_t i = 0; i < b->ops->n_row(b, DS4_OP_matmul); i++) {
+        const ds4_row_info *info = b->ops->row(b, DS4_OP_matmul, i);
+        if (info->lacks || !strstr(info->name, "coop_direct")) continue;
+        print_message("matmul %s\n", info->name);
+        test_ok(b->ops->call(b, &c, i, &err), &err);
+        test_ok(b->ops->buf_read(b, c.bind[2], 0, y, sizeof y, &err), &err);
+        for (uint32_t o = 0; o < TOK; o++) {
+            assert_true(y[o] == INFINITY && y[TOK + o] == -INFINITY);
+            assert_true(y[2 * TOK + o] == (float)N);
+        }
+    }
+    for (uint32_t i = 0; i < 3; i++) b->ops->buf_free(b, c.bind[i]);
+    b->ops->close(b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_probe_known_orders_are_named),
         cmocka_unit_test(test_probe_order_by_value_is_no_tree),
         cmocka_unit_test(test_probe_rows_of_the_device),
+        cmocka_unit_test(test_inputs_beyond_f16_become_infinite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

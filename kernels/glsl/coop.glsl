@@ -78,7 +78,7 @@ void stage_x(uint k0, uint n) {
         precise float rest = v - h;
         precise float scaled = 2048.0 * rest;
         x_tile[to + e] = float16_t(h);
-        x_rest[to + e] = to_f16(scaled);
+        x_rest[to + e] = f_abs(h) > 65504.0 ? float16_t(0.0) : to_f16(scaled); /* inf - inf is NaN */
 #else
         x_tile[to + e] = to_f16(v);
 #endif
