@@ -7,13 +7,13 @@ need_device
 build=$(dirname "$bin")
 libs=$(pkg-config --libs hdf5 gsl libxxhash jansson vulkan)
 
-# plant OP SED: builds $t/planted with that op's strict kernel changed.
+# plant OP FILE SED: builds $t/planted with that op's strict kernel changed in a file of kernels/.
 plant() {
     rm -rf "$t/kernels" "$t/src"
     cp -r "$build/kernels" "$t/kernels"
     cp -r kernels "$t/src"
-    sed -i "$2" "$t/src/$1.comp"
-    if cmp -s "$t/src/$1.comp" "kernels/$1.comp"; then die "the plant in $1.comp changed nothing"; fi
+    sed -i "$3" "$t/src/$2"
+    if cmp -s "$t/src/$2" "kernels/$2"; then die "the plant in $2 changed nothing"; fi
     # shellcheck disable=SC2046
     glslc --target-env=vulkan1.1 -O -I "$t/src/glsl" -I "$t/src" $(cat "$build/kernels/$1__strict.flags") \
         -o "$t/kernels/$1__strict.spv" "$t/src/$1.comp"
@@ -37,8 +37,8 @@ expect 0 "$bin" compare "$t/ref.h5" "$t/vk.h5"
 says "same bits"
 
 # The 16 lanes of a sum of squares are added in another order.
-plant rms_norm 's/return tree16(v\[0\], v\[1\], v\[2\], v\[3\]);/return tree16(v[3], v[1], v[2], v[0]);/'
+plant rms_norm glsl/rms.glsl 's/return tree16(v\[0\], v\[1\], v\[2\], v\[3\]);/return tree16(v[3], v[1], v[2], v[0]);/'
 caught rms_norm attn_hc_norm 0
 # The tokens of a compression window are pooled from the last to the first.
-plant softmax_pool 's/^        uint c = at(first + t, cur);/        uint c = at(first + (a.ratio - 1u - t), cur);/'
+plant softmax_pool softmax_pool.comp 's/^        uint c = at(first + t, cur);/        uint c = at(first + (a.ratio - 1u - t), cur);/'
 caught softmax_pool comp_pool 2
