@@ -48,7 +48,7 @@ else
     echo "matmul/prefill=tile" >"$t/tile.plan"
     for sum in '' _f16acc; do
         echo "matmul/prefill=coop_staged$sum,tile" >"$t/coop.plan"
-        expect 3 "$bin" bench -m "$model" --a "$t/tile.plan" --b "$t/coop.plan" --prefill 16 --decode 1 --repeats 1
+        expect 3 "$bin" bench -m "$model" --a "$t/tile.plan" --b "$t/coop.plan" --prefill 16 --decode 1 --repeats 1 --starts 0
         grep -q "^rows that differ in prefill: matmul tile -> .*coop_staged$sum" "$t/out" || die "the rows did not differ"
         grep -qE "% of prefill: A of [a-z]+( \(its rows use no matrix\))?, B of matrix$sum\$" "$t/out" || die "another ceiling"
     done
