@@ -200,6 +200,7 @@ static void test_inputs_beyond_f16_become_infinite(void **state) {
     float w[TOK * N], x[TOK * N], y[TOK * TOK];
     ds4_backend *b = NULL;
     ds4_err err = {0};
+    uint32_t n = 0;
     (void)state;
     if (!test_has_device()) skip();
     test_ok(ds4_vk_open(&b, &options, &err), &err);
@@ -212,7 +213,7 @@ static void test_inputs_beyond_f16_become_infinite(void **state) {
     for (uint32_t i = 0; i < b->ops->n_row(b, DS4_OP_matmul); i++) {
         const ds4_row_info *info = b->ops->row(b, DS4_OP_matmul, i);
         if (info->lacks || !strstr(info->name, "coop_direct")) continue;
-        print_message("matmul %s\n", info->name);
+        print_message("matmul %s\n", info->name), n++;
         test_ok(b->ops->call(b, &c, i, &err), &err);
         test_ok(b->ops->buf_read(b, c.bind[2], 0, y, sizeof y, &err), &err);
         for (uint32_t o = 0; o < TOK; o++) {
@@ -222,6 +223,9 @@ static void test_inputs_beyond_f16_become_infinite(void **state) {
     }
     for (uint32_t i = 0; i < 3; i++) b->ops->buf_free(b, c.bind[i]);
     b->ops->close(b);
+    if (n) return;
+    print_message("SKIPPED: no direct row of cooperative matrices here\n");
+    skip();
 }
 
 int main(void) {
