@@ -175,17 +175,19 @@ static void run_together(bench *b, uint32_t watch, const uint32_t order[N_SEQ], 
 }
 
 static void check_strict(const char *engine) {
+    /* In the first run sequence 1 ends its prefill in a pass in which sequence 0 decodes: two
+     * parts then want logits of some of the tokens. */
     static const uint32_t order[2][N_SEQ] = {{2, 0, 1}, {1, 2, 0}};
     static const struct {
         uint32_t watch, order, gap, n_tok;
         const char *how;
-    } run[] = {{2, 0, 2, 200, "joining, one watched"},
+    } run[] = {{1, 0, 2, 200, "joining, one watched"},
                {0, 1, 0, 7, "at once, nobody watched, passes of 7"}};
     trace *alone[N_SEQ];
     bench b;
 
     bench_open(&b, engine, "strict");
-    run_alone(&b, 2);
+    run_alone(&b, 1);
     bench_end(&b);
     memcpy(alone, b.t, sizeof alone);
     for (size_t k = 0; k < sizeof run / sizeof *run; k++) {
