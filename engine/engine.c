@@ -38,6 +38,7 @@ static ds4_status open_vk(ds4_backend **out, const ds4_engine_options *opt, ds4_
                                       .no_replay = !replay,
                                       .cache_dir = ds4_setting("DS4_PIPELINE_CACHE"),
                                       .memory = opt->device_memory,
+                                      .import = ds4_setting("DS4_VK_IMPORT"),
                                       .limits = ds4_setting("DS4_VK_LIMITS")},
                     err));
 out:
@@ -147,7 +148,10 @@ static ds4_status check_room(ds4_engine *e, ds4_err *err) {
 
 static ds4_status load_bufs(ds4_engine *e, ds4_err *err) {
     ds4_status st = DS4_OK;
+    size_t n_file;
+    const void *file = ds4_gguf_bytes(e->gguf, &n_file);
     TRY(check_room(e, err));
+    if (e->backend->ops->weights_in) e->backend->ops->weights_in(e->backend, file, n_file);
 #define LOAD(field, name) TRY(load_weight(e, &e->bufs.field, &e->weights.field, err));
     DS4_GLOBAL_WEIGHTS(LOAD)
 #undef LOAD
@@ -197,15 +201,16 @@ static void free_bufs(ds4_engine *e) {
 }
 
 void ds4_engine_close(ds4_engine *e) {
+    bool idle = true;
     if (!e) return;
     if (e->backend) {
         free_bufs(e);
-        e->backend->ops->close(e->backend);
+        idle = e->backend->ops->close(e->backend);
     }
     ds4_routes_fini(&e->routes);
     ds4_profile_fini(&e->profile);
     ds4_tokenizer_free(e->tokenizer);
-    ds4_gguf_close(e->gguf);
+    (idle ? ds4_gguf_close : ds4_gguf_leave)(e->gguf);
     ds4_mem_free(e->path);
     ds4_mem_free(e);
 }

@@ -25,6 +25,7 @@ static const char *const settings[] = {
     "DS4_DEVICE",         /* index of the Vulkan device */
     "DS4_VALIDATION",     /* boolean: Vulkan validation layers */
     "DS4_VK_REPLAY",      /* boolean, on by default: command buffers are submitted again */
+    "DS4_VK_IMPORT",      /* auto, on or off: the device reads weights where they are mapped */
     "DS4_VK_WRONG",       /* a measured property of the device to falsify, vk_float.h */
     "DS4_PIPELINE_CACHE", /* folder of compiled Vulkan pipelines; unset: none is kept */
     "DS4_VK_LIMITS",      /* a smaller or failing Vulkan device, engine/vk/vk_limits.h */

@@ -49,6 +49,8 @@ void ds4_file_close(ds4_file *f) {
     ds4_mem_free(f);
 }
 
+void ds4_file_leave(ds4_file *f) { ds4_mem_free(f); }
+
 const void *ds4_file_data(const ds4_file *f) { return f->data; }
 size_t ds4_file_bytes(const ds4_file *f) { return f->n; }
 

@@ -16,6 +16,8 @@ typedef struct ds4_file ds4_file;
  * Owns:   the caller closes *out. */
 ds4_status ds4_file_open(ds4_file **out, const char *path, ds4_err *err);
 void ds4_file_close(ds4_file *f);
+/* The same, but the bytes stay mapped until the process ends. */
+void ds4_file_leave(ds4_file *f);
 
 const void *ds4_file_data(const ds4_file *f);
 size_t ds4_file_bytes(const ds4_file *f);

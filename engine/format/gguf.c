@@ -345,6 +345,13 @@ void ds4_gguf_close(ds4_gguf *g) {
     ds4_mem_free(g);
 }
 
+void ds4_gguf_leave(ds4_gguf *g) {
+    if (!g) return;
+    ds4_file_leave(g->file);
+    g->file = NULL;
+    ds4_gguf_close(g);
+}
+
 const char *ds4_gguf_name(const ds4_gguf *g) { return g->name; }
 
 const void *ds4_gguf_bytes(const ds4_gguf *g, size_t *n) {

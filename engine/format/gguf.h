@@ -42,6 +42,8 @@ ds4_status ds4_gguf_open(ds4_gguf **out, const char *path, ds4_err *err);
 ds4_status ds4_gguf_parse(ds4_gguf **out, const void *bytes, size_t n, const char *name,
                           ds4_err *err);
 void ds4_gguf_close(ds4_gguf *g);
+/* The same, but a file that was opened stays mapped until the process ends. */
+void ds4_gguf_leave(ds4_gguf *g);
 
 const char *ds4_gguf_name(const ds4_gguf *g);
 const void *ds4_gguf_bytes(const ds4_gguf *g, size_t *n);

@@ -63,7 +63,9 @@ typedef struct ds4_row_info {
 typedef struct ds4_backend ds4_backend;
 typedef struct ds4_backend_ops {
     const char *name; /* "ref", "ref64", "vk" */
-    void (*close)(ds4_backend *b);
+    /* False: a device hangs and may still read what its weights were made from, which has to
+     * stay until the process ends. */
+    bool (*close)(ds4_backend *b);
     /* Rows of an op. row(b, op, i) for i < n_row(b, op). */
     uint32_t (*n_row)(const ds4_backend *b, ds4_op op);
     const ds4_row_info *(*row)(const ds4_backend *b, ds4_op op, uint32_t i);
@@ -74,7 +76,11 @@ typedef struct ds4_backend_ops {
     void (*buf_free)(ds4_backend *b, ds4_buf *buf);
     /* Bytes of f32 and i32 as buf_read gives them. */
     size_t (*buf_bytes)(const ds4_backend *b, const ds4_buf *buf);
-    /* A read-only buffer over n bytes that outlive it: mapped by ref, uploaded once by vk.
+    /* Told before the weights of a file are made: they lie in data[n], which is all of it,
+     * mapped. NULL: no use for it. */
+    void (*weights_in)(ds4_backend *b, const void *data, size_t n);
+    /* A read-only buffer over n bytes that outlive it: used in place by ref, by vk imported
+     * or uploaded once.
      * `name` is used in messages. */
     ds4_status (*buf_weight)(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
                              const char *name, ds4_err *err);

@@ -268,13 +268,14 @@ static bool ref_fact(const ds4_backend *b, uint32_t i, const char **key, const c
     return true;
 }
 
-static void ref_close(ds4_backend *b) {
+static bool ref_close(ds4_backend *b) {
     ref *r = (ref *)b;
-    if (!r) return;
+    if (!r) return true;
     ds4_pool_free(r->pool);
     ds4_mem_free(r->half_x);
     ds4_mem_free(r->packed_mem);
     ds4_mem_free(r);
+    return true;
 }
 
 static const ds4_backend_ops ref_ops = {.name = "ref",

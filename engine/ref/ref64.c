@@ -147,11 +147,12 @@ static bool fact(const ds4_backend *b, uint32_t i, const char **key, const char 
     return true;
 }
 
-static void close(ds4_backend *b) {
+static bool close(ds4_backend *b) {
     ref64 *r = (ref64 *)b;
-    if (!r) return;
+    if (!r) return true;
     ds4_pool_free(r->pool);
     ds4_mem_free(r);
+    return true;
 }
 
 static const ds4_backend_ops ref64_ops = {.name = "ref64",

@@ -25,7 +25,7 @@ typedef struct ds4_vk {
     ds4_vk_split split;
     ds4_buf *dummy; /* stands in for inputs that a call leaves out */
     /* Facts that change while it is open. */
-    char messages[320], replay[96], parts[96], experts[160];
+    char messages[320], replay[96], parts[96], experts[160], weights[256];
     struct {
         const ds4_vk_shape *shape;
         char key[64], text[256];
@@ -42,12 +42,12 @@ typedef struct ds4_vk {
  * backend is. */
 static ds4_vk *left_behind;
 
-static void vk_close(ds4_backend *b) {
+static bool vk_close(ds4_backend *b) {
     ds4_vk *v = (ds4_vk *)b;
-    if (!v) return;
+    if (!v) return true;
     if (v->g && !ds4_vk_graph_settle(v->g)) {
         v->left = left_behind, left_behind = v;
-        return;
+        return false;
     }
     if (v->g) {
         ds4_vk_split_fini(&v->split);
@@ -58,6 +58,7 @@ static void vk_close(ds4_backend *b) {
     ds4_vk_graph_free(v->g);
     ds4_vk_device_close(v->d);
     ds4_mem_free(v);
+    return true;
 }
 
 static uint32_t vk_n_row(const ds4_backend *b, ds4_op op) {
@@ -82,6 +83,11 @@ static void vk_buf_free(ds4_backend *b, ds4_buf *buf) {
 static size_t vk_buf_bytes(const ds4_backend *b, const ds4_buf *buf) {
     (void)b;
     return buf->n_bytes;
+}
+
+static void vk_weights_in(ds4_backend *b, const void *data, size_t n) {
+    ds4_vk *v = (ds4_vk *)b;
+    ds4_vk_import_file(&v->memory.import, v->d, data, n);
 }
 
 static ds4_status vk_buf_weight(ds4_backend *b, ds4_buf **out, const void *data, size_t n,
@@ -184,7 +190,7 @@ static ds4_status run(void *user, const ds4_call *c, uint32_t row, ds4_err *err)
     for (uint32_t i = 0; i < c->n_bind; i++) {
         const ds4_buf *buf = c->bind[i] ? c->bind[i] : v->dummy;
         d.bind[i] = buf->buffer;
-        d.off[i] = c->view[i].off, d.n[i] = c->view[i].n;
+        d.off[i] = buf->lead + c->view[i].off, d.n[i] = c->view[i].n;
         if (d.off[i] % v->d->limits.minStorageBufferOffsetAlignment)
             RAISE(
                 DS4_ERR_ENVIRONMENT,
@@ -192,7 +198,7 @@ static ds4_status run(void *user, const ds4_call *c, uint32_t row, ds4_err *err)
                 "%u",
                 ds4_tap_table[c->tap].name, c->view[i].off,
                 (uint32_t)v->d->limits.minStorageBufferOffsetAlignment);
-        if (!d.n[i] && buf->n_padded - d.off[i] > most) d.n[i] = most;
+        if (!d.n[i] && buf->n_padded - c->view[i].off > most) d.n[i] = most;
     }
     if (ds4_op_table[op].scratch >= 0) d.writes |= 1u << ds4_op_table[op].scratch;
     st = dispatch_all(v, &(work){&c, 1, row}, &d, err); /* may fail after some of it */
@@ -246,7 +252,8 @@ static ds4_status vk_call_group(ds4_backend *b, const char *row, const ds4_call 
         for (uint32_t j = 0; j < c[i]->n_bind; j++) {
             int k = ds4_vk_fused_wire(fused, i, j);
             if (k < 0) continue;
-            d.bind[k] = (c[i]->bind[j] ? c[i]->bind[j] : v->dummy)->buffer;
+            const ds4_buf *buf = c[i]->bind[j] ? c[i]->bind[j] : v->dummy;
+            d.bind[k] = buf->buffer, d.off[k] = buf->lead;
             if (j + 1 == c[i]->n_bind) d.writes |= 1u << k;
         }
     }
@@ -302,6 +309,15 @@ static const char *experts_text(ds4_vk *v) {
     return v->experts;
 }
 
+static const char *weights_text(ds4_vk *v) {
+    const ds4_vk_import *im = &v->memory.import;
+    if (!im->file) return NULL;
+    snprintf(v->weights, sizeof v->weights, "imported %llu bytes, copied %llu bytes%s%s",
+             (unsigned long long)im->n_imported, (unsigned long long)im->n_copied,
+             *im->why ? ": " : "", im->why);
+    return v->weights;
+}
+
 /* Probes the sums of each cooperative matrix that has run since the last time, by the first
  * row of matmul that has it. */
 static void find_orders(ds4_vk *v) {
@@ -328,11 +344,9 @@ static bool vk_fact(const ds4_backend *b, uint32_t i, const char **key, const ch
     static const struct {
         const char *key;
         const char *(*text)(ds4_vk *v); /* NULL: nothing to say yet */
-    } use[] = {{"pipeline_cache", cache_text},
-               {"validation_messages", messages_text},
-               {"submissions", replay_text},
-               {"calls_in_parts", parts_text},
-               {"experts_streamed", experts_text}};
+    } use[] = {{"pipeline_cache", cache_text},     {"validation_messages", messages_text},
+               {"submissions", replay_text},       {"calls_in_parts", parts_text},
+               {"experts_streamed", experts_text}, {"weights", weights_text}};
     const ds4_vk *v = (const ds4_vk *)b;
     const ds4_vk_device_info *info = &v->d->info;
     if (i < info->n_fact) {
@@ -367,6 +381,7 @@ static const ds4_backend_ops vk_ops = {.name = "vk",
                                        .buf_new = vk_buf_new,
                                        .buf_free = vk_buf_free,
                                        .buf_bytes = vk_buf_bytes,
+                                       .weights_in = vk_weights_in,
                                        .buf_weight = vk_buf_weight,
                                        .buf_experts = vk_buf_experts,
                                        .room = vk_room,

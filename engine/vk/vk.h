@@ -22,6 +22,8 @@ typedef struct ds4_vk_options {
     bool describe;         /* open also what cannot run strict rows; facts name every module */
     const char *wrong;     /* vk_float.h: a measured property to falsify (tests); NULL: none */
     const char *memory;    /* device memory to use, "64M"; NULL: what there is */
+    const char *import;    /* "on", "off": whether the device reads mapped weights where they
+                              are; NULL or "auto": where it shares the host's memory */
     const char *limits;    /* the grammar of vk_limits.h; NULL: the device as it is */
 } ds4_vk_options;
 
@@ -30,8 +32,8 @@ typedef struct ds4_vk_options {
  *
  * Errors: DS4_ERR_ENVIRONMENT without a loader, driver or fit device, where a strict row needs
  * a feature that the device lacks or arithmetic that it was measured not to have, and always in
- * a build with VULKAN=0 (vk_none.c); DS4_ERR_USAGE for a device index past the last
- * and for limits that break their grammar; DS4_ERR_IO
+ * a build with VULKAN=0 (vk_none.c); DS4_ERR_USAGE for a device index past the last,
+ * for another word in import and for limits that break their grammar; DS4_ERR_IO
  * for a cache_dir that cannot be written; DS4_ERR_INTERNAL when a row disagrees with its
  * SPIR-V. Owns: the caller ends *out with out->ops->close. */
 ds4_status ds4_vk_open(ds4_backend **out, const ds4_vk_options *opt, ds4_err *err);

@@ -54,6 +54,7 @@ static void unmake(ds4_vk_memory *m, ds4_buf *b) {
     vkFreeMemory(m->d->device, b->memory, NULL); /* unmaps */
     m->used[b->use] -= b->n_used;
     b->buffer = VK_NULL_HANDLE, b->memory = VK_NULL_HANDLE, b->map = NULL, b->n_used = 0;
+    b->mapped = NULL, b->lead = 0;
 }
 
 static void release(ds4_vk_memory *m, ds4_buf *b) {
@@ -173,6 +174,21 @@ out:
     return st;
 }
 
+/* Imported memory counts as the device's where it is of its heap: drivers pin it. */
+static ds4_status import(ds4_vk_memory *m, ds4_buf *b, const void *data, const char *name,
+                         ds4_err *err) {
+    ds4_status st = DS4_OK;
+    ds4_vk_place p;
+
+    if (!ds4_vk_import_weight(&m->import, m->d, &p, data, b->n_bytes, b->n_padded)) goto out;
+    b->buffer = p.buffer, b->memory = p.memory, b->lead = (size_t)p.lead;
+    b->mapped = data;
+    if (m->d->memory.memoryTypes[p.type].heapIndex == m->d->heap)
+        TRY(take(m, b, p.n_bytes, name, err));
+out:
+    return st;
+}
+
 ds4_status ds4_vk_buffer_new(ds4_vk_memory *m, ds4_buf **out, const void *data, size_t n,
                              const char *name, ds4_err *err) {
     ds4_status st = DS4_OK;
@@ -184,6 +200,8 @@ ds4_status ds4_vk_buffer_new(ds4_vk_memory *m, ds4_buf **out, const void *data, 
     TRY(ds4_mem_alloc(&b, 1, sizeof *b, err));
     b->n_bytes = n, b->n_padded = padded;
     b->use = data ? DS4_VK_WEIGHTS : DS4_VK_WORK;
+    if (data) TRY(import(m, b, data, name, err));
+    if (b->mapped) goto done;
     TRY(reserve(m, b, false, name, err));
     from = data ? n & ~(size_t)3 : 0; /* under data only the padding needs it */
     if (b->map) {
@@ -193,6 +211,7 @@ ds4_status ds4_vk_buffer_new(ds4_vk_memory *m, ds4_buf **out, const void *data, 
         b->serial = ds4_vk_graph_serial(m->g);
     }
     if (data) TRY(upload(m, b, 0, data, n, err));
+done:
     b->weight = data != NULL;
     b->written = ++m->clock;
     *out = b, b = NULL;
@@ -239,11 +258,12 @@ ds4_status ds4_vk_buffer_read(ds4_vk_memory *m, ds4_buf *b, size_t off, void *ds
                               ds4_err *err) {
     ds4_status st = DS4_OK;
     uint8_t *p = dst;
+    const uint8_t *host = b->map ? b->map : b->mapped ? b->mapped : b->host;
 
     TRY(check_range(b, off, n, err));
-    if (b->map || !b->buffer) {
+    if (b->map || b->mapped || !b->buffer) {
         TRY(ds4_vk_graph_sync(m->g, err));
-        memcpy(p, (b->map ? b->map : b->host) + off, n);
+        memcpy(p, host + off, n);
         goto out;
     }
     if (n > m->stage.n_bytes) TRY(ds4_vk_graph_sync(m->g, err)); /* stage_hold may free it */

@@ -2,6 +2,7 @@
 #define DS4_VK_BUFFER_H
 /* Device memory: mapped where the host shares it, else staged through a bounded buffer. */
 #include "engine/vk/vk_graph.h"
+#include "engine/vk/vk_import.h"
 
 #define DS4_VK_STAGE_BYTES ((size_t)64 << 20) /* most host-visible memory held for staging */
 
@@ -18,11 +19,13 @@ struct ds4_buf {
     VkBuffer buffer; /* NULL: experts that are on the host */
     VkDeviceMemory memory;
     size_t n_bytes,
-        n_padded;     /* as asked; rounded up to 16, so that kernels may load whole words */
-    uint8_t *map;     /* NULL when staged */
-    uint64_t serial;  /* last batch that uses it */
-    uint64_t written; /* when, by the clock of its memory */
-    bool weight;      /* read only */
+        n_padded; /* as asked; rounded up to 16, so that kernels may load whole words */
+    uint8_t *map; /* NULL when staged or imported */
+    size_t lead;  /* bytes of buffer before its first */
+    const uint8_t *mapped; /* imported: its bytes on the host; else NULL */
+    uint64_t serial;       /* last batch that uses it */
+    uint64_t written;      /* when, by the clock of its memory */
+    bool weight;           /* read only */
     ds4_vk_use use;
     uint64_t n_used; /* bytes taken from the budget */
     /* Experts: their bytes on the host, [n_mat] matrices; slot of each, from 1 on, or 0. */
@@ -55,6 +58,7 @@ typedef struct ds4_vk_memory {
     uint64_t budget; /* most bytes of the device's heap to use */
     uint64_t used[DS4_VK_USE_COUNT];
     ds4_vk_experts experts;
+    ds4_vk_import import;
 } ds4_vk_memory;
 
 void ds4_vk_memory_init(ds4_vk_memory *m, ds4_vk_device *d, ds4_vk_graph *g);
@@ -66,7 +70,8 @@ void ds4_vk_memory_move(ds4_vk_memory *m, ds4_buf *b, ds4_vk_use use);
  * fit. */
 ds4_status ds4_vk_memory_check(const ds4_vk_memory *m, const ds4_need *need, ds4_err *err);
 
-/* Zero-filled when data is NULL, else a copy of data[n], then read only. `name` is used in
+/* Zero-filled when data is NULL, else data[n], read only: imported where it lies in a file that
+ * was named to m->import and that can be, else a copy. `name` is used in
  * messages. Owns: the caller frees *out. */
 ds4_status ds4_vk_buffer_new(ds4_vk_memory *m, ds4_buf **out, const void *data, size_t n,
                              const char *name, ds4_err *err);

@@ -163,12 +163,14 @@ struct query {
     VkExtensionProperties *extension;
     uint32_t n_extension, api;
     bool has_driver, has_controls, has_16, has_8, has_f16i8, has_model, has_dot, has_coop,
-        has_sizes, has_controls2;
+        has_sizes, has_controls2, has_host;
     VkPhysicalDeviceProperties2 properties;
     VkPhysicalDeviceSubgroupProperties subgroup;
     VkPhysicalDeviceDriverProperties driver;
     VkPhysicalDeviceFloatControlsProperties controls;
     VkPhysicalDeviceSubgroupSizeControlProperties sizes;
+    VkPhysicalDeviceMaintenance3Properties most;
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host;
     VkPhysicalDeviceMemoryProperties memory;
     VkPhysicalDeviceFeatures2 features;
     VkPhysicalDevice16BitStorageFeatures store16;
@@ -207,6 +209,9 @@ static void query_chain(struct query *q, VkPhysicalDevice p) {
         CHAIN(controls, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES);
     if (q->has_sizes)
         CHAIN(sizes, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES);
+    CHAIN(most, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES);
+    if (q->has_host)
+        CHAIN(host, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT);
     vkGetPhysicalDeviceProperties2(p, &q->properties);
 
     next = &q->features.pNext;
@@ -294,6 +299,7 @@ static ds4_status query_init(struct query *q, VkInstance instance, VkPhysicalDev
     q->has_dot = has_extension(q, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
     q->has_coop = has_extension(q, "VK_KHR_cooperative_matrix");
     q->has_sizes = has_extension(q, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    q->has_host = has_extension(q, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     vkGetPhysicalDeviceMemoryProperties(p, &q->memory);
     query_chain(q, p);
     query_controls2(q, p);
@@ -566,7 +572,7 @@ static ds4_status logical_new(ds4_vk_device *d, struct query *q, ds4_err *err) {
                                        VK_KHR_8BIT_STORAGE_EXTENSION_NAME,
                                        VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME};
     ds4_status st = DS4_OK;
-    const char *extension[sizeof wish / sizeof *wish + 3];
+    const char *extension[sizeof wish / sizeof *wish + 4];
     const float priority = 1.0f;
     VkPhysicalDeviceFeatures all = q->features.features;
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -602,9 +608,16 @@ static ds4_status logical_new(ds4_vk_device *d, struct query *q, ds4_err *err) {
     if (q->has_coop)
         extension[info.enabledExtensionCount++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
 #endif
+    if (!d->no_import)
+        extension[info.enabledExtensionCount++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
     TRYVK("Vulkan device", vkCreateDevice(d->physical, &info, NULL, &d->device));
     vkGetDeviceQueue(d->device, q->queue_family, 0, &d->queue);
     d->queue_family = q->queue_family;
+    if (!d->no_import)
+        d->host_pointer = (PFN_vkGetMemoryHostPointerPropertiesEXT)(void (*)(
+            void))vkGetDeviceProcAddr(d->device, "vkGetMemoryHostPointerPropertiesEXT");
+    if (!d->no_import && !d->host_pointer)
+        d->no_import = "the driver lacks vkGetMemoryHostPointerPropertiesEXT";
 out:
     return st;
 }
@@ -653,6 +666,22 @@ out:
     return st;
 }
 
+/* A device with memory of its own would read what is imported over the bus, at every use. */
+static ds4_status choose_import(ds4_vk_device *d, const struct query *q, const char *wanted,
+                                ds4_err *err) {
+    ds4_status st = DS4_OK;
+    const bool is_on = wanted && !strcmp(wanted, "on"), off = wanted && !strcmp(wanted, "off");
+    if (wanted && !is_on && !off && strcmp(wanted, "auto") != 0)
+        RAISE(DS4_ERR_USAGE, "DS4_VK_IMPORT: found \"%.80s\", wanted auto, on or off", wanted);
+    if (off) d->no_import = "DS4_VK_IMPORT=off";
+    else if (!q->has_host) d->no_import = "the driver lacks VK_EXT_external_memory_host";
+    else if (!is_on && !d->mapped) d->no_import = "memory is staged";
+    d->import_align = q->host.minImportedHostPointerAlignment;
+    d->import_most = q->most.maxMemoryAllocationSize;
+out:
+    return st;
+}
+
 ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds4_err *err) {
     ds4_status st = DS4_OK;
     ds4_vk_device *d = NULL;
@@ -681,6 +710,7 @@ ds4_status ds4_vk_device_open(ds4_vk_device **out, const ds4_vk_options *opt, ds
     fact_add(&d->info, "validation", "%s", opt->validation ? "on" : "off");
     if (opt->limits && *opt->limits) fact_add(&d->info, "vk_limits", "%s", opt->limits);
     TRY(choose_heap(d, &q, opt, err));
+    TRY(choose_import(d, &q, opt->import, err));
     TRY(logical_new(d, &q, err));
     *out = d, d = NULL;
 out:

@@ -62,13 +62,16 @@ typedef struct ds4_vk_device {
     uint64_t n_alloc, n_submit, n_wait; /* so far, for forced failures */
     VkPhysicalDeviceMemoryProperties memory;
     VkPhysicalDeviceFloatControlsProperties controls; /* zeros where the driver says nothing */
-    uint32_t caps;       /* DS4_VK_CAP_BIT of everything that kernels may use */
-    uint32_t subgroup;   /* invocations of a subgroup */
-    ds4_vk_coop coop;    /* its cooperative matrices */
-    uint32_t n_memory;   /* live allocations; the device limits their number */
-    bool mapped;         /* buffers live in memory that is mapped, else they are staged */
-    uint32_t heap;       /* where buffers live */
-    uint64_t heap_bytes; /* how much of it to use */
+    uint32_t caps;         /* DS4_VK_CAP_BIT of everything that kernels may use */
+    uint32_t subgroup;     /* invocations of a subgroup */
+    ds4_vk_coop coop;      /* its cooperative matrices */
+    uint32_t n_memory;     /* live allocations; the device limits their number */
+    bool mapped;           /* buffers live in memory that is mapped, else they are staged */
+    uint32_t heap;         /* where buffers live */
+    uint64_t heap_bytes;   /* how much of it to use */
+    const char *no_import; /* why memory of the host is not imported; NULL: it is */
+    uint64_t import_align, import_most; /* of the range to import; of any allocation */
+    PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer;
     ds4_vk_device_info info;
     pthread_mutex_t lock; /* the messenger may be called from any thread */
     uint32_t n_message;

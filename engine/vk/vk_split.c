@@ -221,7 +221,8 @@ static ds4_status hold(ds4_vk_split *s, ds4_buf **b, uint64_t n, ds4_err *err) {
 
 static ds4_status copy(ds4_vk_split *s, ds4_buf *dst, uint64_t to, ds4_buf *src, uint64_t from,
                        uint64_t n, ds4_err *err) {
-    ds4_status st = ds4_vk_graph_copy(s->m->g, dst->buffer, to, src->buffer, from, n, err);
+    ds4_status st =
+        ds4_vk_graph_copy(s->m->g, dst->buffer, to, src->buffer, src->lead + from, n, err);
     dst->serial = src->serial = ds4_vk_graph_serial(s->m->g);
     return st;
 }
