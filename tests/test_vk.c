@@ -8,11 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "engine/base/mem.h"
+#include "engine/ds4.h"
 #include "engine/ops/ops.h"
 #include "engine/variants.h"
 #include "engine/vk/vk.h"
@@ -495,6 +498,180 @@ static void test_sync_reports_a_planted_validation_message(void **state) {
     ds4_vk_device_close(d);
 }
 
+/* ---- weights that are imported ---- */
+
+enum { FILE_BYTES = 3 * 4096 + 256 }; /* ends within a page */
+
+/* Floats everywhere but in 16 bytes that are zero, at byte 1024 + 76. The caller unmaps it. */
+static const uint8_t *weight_file(void) {
+    char path[] = "/tmp/ds4-weights-XXXXXX";
+    float w[FILE_BYTES / 4];
+    int fd = mkstemp(path);
+    fill_floats(w, FILE_BYTES / 4, 11);
+    memset((uint8_t *)w + 1024 + 76, 0, 16);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, w, sizeof w), sizeof w);
+    const uint8_t *p = mmap(NULL, sizeof w, PROT_READ, MAP_PRIVATE, fd, 0);
+    assert_ptr_not_equal(p, MAP_FAILED);
+    close(fd), remove(path);
+    return p;
+}
+
+/* The strict row with weights at w equals the reference, and so does what is read back. */
+static void check_weight(ds4_backend *b, const uint8_t *w, uint32_t n_col) {
+    float got[128], back[128];
+    ds4_err *err;
+    norm t;
+    norm_init(&t, b, 1, n_col, false);
+    memcpy(t.weight, w, n_col * 4u);
+    t.args.has_w = 1;
+    ds4_ref_call ref = {
+        .args = &t.args, .bind = {t.in, t.weight, t.want}, .variants = t.call.variants};
+    ds4_op_reference(DS4_OP_rms_norm, &ref, (ds4_box){0, 1, 0, 1});
+    OK(b->ops->buf_weight(b, &t.w, w, n_col * 4u, "w", err));
+    t.call.bind[1] = t.w;
+    OK(b->ops->call(b, &t.call, 0, err));
+    OK(b->ops->buf_read(b, t.y, 0, got, n_col * 4u, err));
+    assert_memory_equal(got, t.want, n_col * 4u);
+    OK(b->ops->buf_read(b, t.w, 0, back, n_col * 4u, err));
+    assert_memory_equal(back, w, n_col * 4u);
+    norm_fini(&t, b);
+}
+
+static const char *fact(ds4_backend *b, const char *name) {
+    const char *key, *value;
+    for (uint32_t i = 0; b->ops->fact(b, i, &key, &value); i++)
+        if (!strcmp(key, name)) return value;
+    return "";
+}
+
+static void check_weights(ds4_backend *b, const char *want) {
+    if (strcmp(fact(b, "weights"), want) != 0)
+        fail_msg("weights: found \"%s\", wanted \"%s\"", fact(b, "weights"), want);
+}
+
+/* Aligned for every device; across pages; to the end of the file; followed by zeros, by other
+ * bytes; begun where nothing can be bound; at every multiple of 16; outside of the file. */
+static void test_weight_is_imported_where_it_can_be_bound(void **state) {
+    ds4_vk_options opt = {.device = -1, .validation = true, .import = "on"};
+    ds4_backend *b = NULL;
+    const uint8_t *file = weight_file();
+    float other[64];
+    ds4_err *err;
+    (void)state;
+    device(MAPPED);
+    if (ds4_vk_open(&b, &opt, NULL) != DS4_OK) { /* without the layers */
+        opt.validation = false;
+        OK(ds4_vk_open(&b, &opt, err));
+    }
+    assert_string_equal(fact(b, "weights"), "");
+    b->ops->weights_in(b, file, FILE_BYTES);
+    if (!strncmp(fact(b, "weights"), "imported 0 bytes, copied 0 bytes: the driver", 44)) {
+        print_message("%s\n", fact(b, "weights"));
+        b->ops->close(b);
+        skip();
+    }
+    check_weight(b, file + 256, 20);
+    check_weight(b, file + 4096 - 256, 128);
+    check_weight(b, file + FILE_BYTES - 256, 64);
+    check_weight(b, file + 1024, 19); /* zeros follow */
+    check_weights(b, "imported 924 bytes, copied 0 bytes");
+    check_weight(b, file + 2048, 19);
+    check_weights(b,
+                  "imported 924 bytes, copied 76 bytes: a weight is not followed by zeros up "
+                  "to a multiple of 16 bytes");
+    check_weight(b, file + 8, 20);
+    check_weights(b, "imported 924 bytes, copied 156 bytes: a weight is not followed by zeros "
+                     "up to a multiple of 16 bytes");
+    for (size_t off = 4096; off < 4096 + 256; off += 16) check_weight(b, file + off, 20);
+    fill_floats(other, 64, 12);
+    check_weight(b, (const uint8_t *)other, 64); /* counted nowhere */
+    assert_int_equal(strncmp(fact(b, "weights"), "imported ", 9), 0);
+    assert_string_equal(fact(b, "validation_messages"), "0");
+    assert_true(b->ops->close(b));
+    munmap((void *)file, FILE_BYTES);
+}
+
+/* From the first refused import on everything is copied. */
+static void test_weight_is_copied_when_the_import_is_refused(void **state) {
+    ds4_vk_options opt = {.device = -1, .import = "on"};
+    ds4_backend *b = NULL;
+    const uint8_t *file = weight_file();
+    ds4_err *err;
+    (void)state;
+    device(MAPPED);
+    for (uint32_t i = 1; !b; i++) { /* past the allocations of the opening */
+        static char limits[32];
+        snprintf(limits, sizeof limits, "fail_alloc=%u", i);
+        opt.limits = limits;
+        assert_true(i < 100);
+        if (ds4_vk_open(&b, &opt, NULL) != DS4_OK) continue;
+    }
+    b->ops->weights_in(b, file, FILE_BYTES);
+    ds4_buf *w[2] = {NULL};
+    for (int i = 0; i < 2; i++) OK(b->ops->buf_weight(b, &w[i], file + 256, 80, "w", err));
+    const char *text = fact(b, "weights");
+    if (strncmp(text, "imported 0 bytes, copied 160 bytes: the driver", 46) != 0)
+        fail_msg("%s", text);
+    for (int i = 0; i < 2; i++) b->ops->buf_free(b, w[i]);
+    check_weight(b, file + 256, 20);
+    assert_true(b->ops->close(b));
+    munmap((void *)file, FILE_BYTES);
+}
+
+static void test_import_of_another_word_is_usage(void **state) {
+    const ds4_vk_options opt = {.device = -1, .import = "perhaps"};
+    ds4_backend *b = NULL;
+    ds4_err err = {0};
+    (void)state;
+    device(MAPPED);
+    assert_int_equal(ds4_vk_open(&b, &opt, &err), DS4_ERR_USAGE);
+    assert_string_equal(err.message,
+                        "DS4_VK_IMPORT: found \"perhaps\", wanted auto, on or off");
+}
+
+static bool is_mapped(const char *name) {
+    char line[512];
+    bool found = false;
+    FILE *f = fopen("/proc/self/maps", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) found |= strstr(line, name) != NULL;
+    fclose(f);
+    return found;
+}
+
+/* What a hung device may still read stays where it is. */
+static void test_model_stays_mapped_where_a_device_hangs(void **state) {
+    static const char model[] = "fixtures/tiny/ds4-tiny-q2.gguf";
+    const ds4_engine_options opt = {.engine = "vk", .device = -1};
+    (void)state;
+    device(MAPPED);
+    for (int hang = 0; hang < 2; hang++) {
+        ds4_engine *e = NULL;
+        ds4_err *err;
+        for (int i = 1; hang && !e; i++) { /* past the waits of the opening */
+            char limits[32];
+            snprintf(limits, sizeof limits, "hang_wait=%d", i);
+            setenv("DS4_VK_LIMITS", limits, 1);
+            assert_true(i < 50);
+            (void)ds4_engine_open(&e, model, &opt, NULL);
+        }
+        if (!hang) OK(ds4_engine_open(&e, model, &opt, err));
+        ds4_backend *b = ds4_engine_backend(e);
+        assert_true(is_mapped(model));
+        if (hang) {
+            norm t;
+            norm_init(&t, b, 1, 64, false);
+            OK(b->ops->call(b, &t.call, 0, err));
+            assert_int_equal(b->ops->sync(b, NULL), DS4_ERR_ENVIRONMENT);
+            norm_fini(&t, b);
+        }
+        ds4_engine_close(e);
+        assert_int_equal(is_mapped(model), hang);
+    }
+    unsetenv("DS4_VK_LIMITS");
+}
+
 /* ---- the pipeline cache ---- */
 
 /* The fact of a device opened and closed with a cache folder; what it compiled is then saved.
@@ -619,6 +796,10 @@ int main(void) {
         cmocka_unit_test(test_reflect_survives_damage),
         cmocka_unit_test(test_open_survives_each_failing_allocation),
         cmocka_unit_test(test_sync_reports_a_planted_validation_message),
+        cmocka_unit_test(test_weight_is_imported_where_it_can_be_bound),
+        cmocka_unit_test(test_weight_is_copied_when_the_import_is_refused),
+        cmocka_unit_test(test_import_of_another_word_is_usage),
+        cmocka_unit_test(test_model_stays_mapped_where_a_device_hangs),
         cmocka_unit_test(test_cache_is_kept_and_damage_is_a_miss),
         cmocka_unit_test(test_cache_that_cannot_be_kept_is_said),
         cmocka_unit_test(test_cache_folder_that_is_a_file_is_an_error),

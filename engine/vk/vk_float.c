@@ -121,10 +121,12 @@ static ds4_status run(runner *r, const uint32_t *code, const uint32_t *end, ds4_
 
     TRY(pipeline_new(&c.pipeline, &module, r, code, end, err));
     TRY(ds4_vk_graph_dispatch(r->g, &c, err));
+    r->in->serial = r->out->serial = ds4_vk_graph_serial(r->g);
     TRY(ds4_vk_buffer_read(&r->memory, r->out, 0, r->word, sizeof r->word, err));
 out:
     ds4_vk_graph_forget_pipeline(r->g, c.pipeline);
-    vkDestroyPipeline(r->d->device, c.pipeline, NULL);
+    if (ds4_vk_graph_settle(r->g)) /* a hung device may still run it */
+        vkDestroyPipeline(r->d->device, c.pipeline, NULL);
     vkDestroyShaderModule(r->d->device, module, NULL);
     return st;
 }
