@@ -619,17 +619,6 @@ static void test_weight_is_copied_when_the_import_is_refused(void **state) {
     munmap((void *)file, FILE_BYTES);
 }
 
-static void test_import_of_another_word_is_usage(void **state) {
-    const ds4_vk_options opt = {.device = -1, .import = "perhaps"};
-    ds4_backend *b = NULL;
-    ds4_err err = {0};
-    (void)state;
-    device(MAPPED);
-    assert_int_equal(ds4_vk_open(&b, &opt, &err), DS4_ERR_USAGE);
-    assert_string_equal(err.message,
-                        "DS4_VK_IMPORT: found \"perhaps\", wanted auto, on or off");
-}
-
 static bool is_mapped(const char *name) {
     char line[512];
     bool found = false;
@@ -798,7 +787,6 @@ int main(void) {
         cmocka_unit_test(test_sync_reports_a_planted_validation_message),
         cmocka_unit_test(test_weight_is_imported_where_it_can_be_bound),
         cmocka_unit_test(test_weight_is_copied_when_the_import_is_refused),
-        cmocka_unit_test(test_import_of_another_word_is_usage),
         cmocka_unit_test(test_model_stays_mapped_where_a_device_hangs),
         cmocka_unit_test(test_cache_is_kept_and_damage_is_a_miss),
         cmocka_unit_test(test_cache_that_cannot_be_kept_is_said),
