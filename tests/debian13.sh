@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 
 # Programs and tests/cli/*.sh that need a Vulkan device and no other compiler.
 programs="test_vk test_vk_float test_vk_coop test_vk_probe test_fused test_replay test_group test_kernels test_kernel_suite"
-cli="run-batch chunk strict-modules info-device info-orders routes engines-strict engines-shapes planted-kernel kernels validation variants"
+cli="run-batch chunk strict-modules info-device info-orders routes engines-strict engines-shapes vk-import planted-kernel kernels validation variants"
 # What this driver is here for, as `ds4-drift info --device` says it.
 offers='cooperative_matrix *VK_KHR_cooperative_matrix'
 
