@@ -318,8 +318,8 @@ static const char *weights_text(ds4_vk *v) {
     return v->weights;
 }
 
-/* Probes the sums of each cooperative matrix that has run since the last time, by the first
- * row of matmul that has it. */
+/* Probes the sums of each cooperative matrix that has run since the last time (with describe:
+ * of each that some row would use), by the first row of matmul that has it. */
 static void find_orders(ds4_vk *v) {
     for (uint32_t i = 0; i < vk_n_row(&v->base, DS4_OP_matmul); i++) {
         const ds4_vk_shape *shape = ds4_vk_kernels_shape(v->k, DS4_OP_matmul, i);
@@ -328,8 +328,8 @@ static void find_orders(ds4_vk *v) {
         uint32_t j = 0;
 
         while (j < v->n_order && v->order[j].shape != shape) j++;
-        if (!shape || j < v->n_order || j == MAX_ORDER || !ds4_vk_kernels_has_used(v->k, shape))
-            continue;
+        if (!shape || j < v->n_order || j == MAX_ORDER) continue;
+        if (!v->describe && !ds4_vk_kernels_has_used(v->k, shape)) continue;
         ds4_vk_coop_name(name, sizeof name, shape);
         snprintf(v->order[j].key, sizeof v->order[j].key, "coopmat %s order", name);
         if (ds4_vk_probe_row(v->order[j].text, sizeof v->order[j].text, &v->base, i, &err))
