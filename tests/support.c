@@ -50,6 +50,11 @@ ds4_vk_options test_vk_options(void) {
     return (ds4_vk_options){.device = -1, .validation = v && !strcmp(v, "1")};
 }
 
+bool test_needs_device(void) {
+    const char *require = getenv("REQUIRE_GPU");
+    return require && !strcmp(require, "1");
+}
+
 bool test_has_device(void) {
     ds4_backend *b = NULL;
     ds4_err err;
@@ -57,8 +62,7 @@ bool test_has_device(void) {
         b->ops->close(b);
         return true;
     }
-    const char *require = getenv("REQUIRE_GPU");
-    if (require && !strcmp(require, "1")) fail_msg("REQUIRE_GPU=1: %s", err.message);
+    if (test_needs_device()) fail_msg("REQUIRE_GPU=1: %s", err.message);
     print_message("SKIPPED: %s\n", err.message);
     return false;
 }

@@ -22,6 +22,8 @@ ds4_engine *test_engine(const char *engine, const char *model);
 /* The first fit device, with the validation layers when DS4_VALIDATION=1 (tests/run.sh sets
  * it). */
 ds4_vk_options test_vk_options(void);
+/* REQUIRE_GPU=1: a missing Vulkan device is a failure, not a skip. */
+bool test_needs_device(void);
 /* True when a Vulkan device is there; else prints why and, with REQUIRE_GPU=1, fails the test.
  */
 bool test_has_device(void);

@@ -579,7 +579,6 @@ static void test_forward_all_fused_rows_run(void **state) {
 
 int main(void) {
     ds4_err err = {0};
-    const char *require = getenv("REQUIRE_GPU");
     ds4_vk_options options = test_vk_options();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fused_rows_every_case_within_bound),
@@ -590,7 +589,7 @@ int main(void) {
     };
     if (ds4_vk_open(&vk, &options, &err)) {
         fprintf(stderr, "SKIP: no usable Vulkan device: %s\n", err.message);
-        if ((require && !strcmp(require, "1")) || err.status == DS4_ERR_INTERNAL) return 1;
+        if ((test_needs_device()) || err.status == DS4_ERR_INTERNAL) return 1;
     }
     int st = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t i = 0; i < n_kept; i++) vk->ops->buf_free(vk, kept[i]);

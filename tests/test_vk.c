@@ -21,6 +21,7 @@
 #include "engine/vk/vk.h"
 #include "engine/vk/vk_buffer.h"
 #include "engine/vk/vk_kernel.h"
+#include "tests/support.h"
 
 enum { MAPPED, STAGED, N_MODE };
 
@@ -34,8 +35,7 @@ static ds4_backend *device(int mode) {
 
 /* Validation layers where they are installed. */
 static int setup(void **state) {
-    const char *text = getenv("REQUIRE_GPU");
-    const bool require = text && !strcmp(text, "1");
+    const bool require = test_needs_device();
     (void)state;
     for (int mode = 0; mode < N_MODE; mode++) {
         ds4_vk_options opt = {.device = -1, .validation = true, .staged = mode == STAGED};

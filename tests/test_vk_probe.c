@@ -156,13 +156,12 @@ static void test_probe_order_by_value_is_no_tree(void **state) {
 
 static void test_probe_rows_of_the_device(void **state) {
     ds4_vk_options options = test_vk_options();
-    const char *require = getenv("REQUIRE_GPU");
     ds4_backend *b = NULL;
     ds4_err err = {0};
     (void)state;
     if (ds4_vk_open(&b, &options, &err)) {
         print_message("SKIPPED: no usable Vulkan device: %s\n", err.message);
-        if (require && !strcmp(require, "1")) fail();
+        if (test_needs_device()) fail();
         skip();
     }
     for (uint32_t i = 0; i < b->ops->n_row(b, DS4_OP_matmul); i++) {

@@ -23,8 +23,6 @@ const uint V_HC_STABLE = 1u, V_NORM_RSQRT_DISABLE = 2u, V_ROPE_EXP2_LOG2 = 4u, V
 #define ARGS2(A, B, at_b) layout(std140, set = 1, binding = 0) uniform Args_ { A a; layout(offset = at_b) B b; };
 #define ARGS3(A, B, at_b, C, at_c)                                                               \
     layout(std140, set = 1, binding = 0) uniform Args_ { A a; layout(offset = at_b) B b; layout(offset = at_c) C c; };
-/* The same, for kernels that still declare them as they were: layout(push_constant). */
-#define push_constant std140, set = 1, binding = 0
 
 #if defined(STRICT) || defined(SAFE)
 #define PRECISE precise
